@@ -1,0 +1,1 @@
+"""The service: HTTP, processes and the command line around `models`."""

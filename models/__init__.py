@@ -1,0 +1,1 @@
+"""Networks, losses, training and images: everything Anamorph knows without HTTP."""

@@ -1,0 +1,78 @@
+"""The errors of `models`, one tree; `app.errors` gives each leaf an HTTP status and a stable code.
+
+    AnamorphError
+    |-- ImageError                 upload bytes -> RGB array
+    |   |-- UnsupportedImage       the content is none of the accepted formats
+    |   |-- CorruptImage           an accepted format that does not decode
+    |   `-- ImageTooLarge          refused by its header, before any pixel is decoded
+    |-- ModelError                 file -> generator
+    |   |-- UnknownLayout          the keys of a foreign checkpoint are not understood
+    |   |-- InvalidCheckpoint      a file that is damaged, or is not what its header says
+    |   |-- ModelNotFound          no such name or version
+    |   `-- ModelProtected         a version that must stay: shipped, or promoted
+    `-- TrainingError              recipe + data -> generator
+        |-- InvalidRecipe          a recipe that contradicts itself or its family
+        |-- InvalidDataset         a folder without usable images
+        |-- MissingFeatures        no VGG16 weights at hand
+        `-- DivergedTraining       a loss that is no longer finite
+"""
+
+
+class AnamorphError(Exception):
+    """Base of every error that is about the caller's input; its text is safe to show."""
+
+
+class ImageError(AnamorphError):
+    """An uploaded image cannot be used."""
+
+
+class UnsupportedImage(ImageError):
+    """The content is none of the accepted formats."""
+
+
+class CorruptImage(ImageError):
+    """The content is an accepted format but does not decode."""
+
+
+class ImageTooLarge(ImageError):
+    """The image, or the answer it would lead to, is beyond a limit; the text names the limit."""
+
+
+class ModelError(AnamorphError):
+    """A generator cannot be had from a file or a name."""
+
+
+class UnknownLayout(ModelError):
+    """A foreign checkpoint whose architecture cannot be inferred; names the keys not understood."""
+
+
+class InvalidCheckpoint(ModelError):
+    """A file that is damaged or does not hold what its header says."""
+
+
+class ModelNotFound(ModelError):
+    """No model of that name, or no such version of it."""
+
+
+class ModelProtected(ModelError):
+    """A version that ships with the project or is promoted, and so cannot be deleted."""
+
+
+class TrainingError(AnamorphError):
+    """A training cannot start or go on."""
+
+
+class InvalidRecipe(TrainingError):
+    """A recipe that contradicts itself or its family."""
+
+
+class InvalidDataset(TrainingError):
+    """A folder that holds no usable images of the kind asked for."""
+
+
+class MissingFeatures(TrainingError):
+    """The VGG16 weights of a perceptual term are not at hand."""
+
+
+class DivergedTraining(TrainingError):
+    """A loss stopped being finite; the last checkpoint is kept."""

@@ -1,0 +1,350 @@
+"""Bytes <-> uint8 pixels <-> float tensors: the one place where untrusted images are read.
+
+    bytes --decode--> Picture --to_tensor--> (3, H, W) in [-1, 1]
+    bytes <--encode-- Picture <---to_rgb---- (3, H, W) in [-1, 1]
+
+A `Picture` is what its author saw: upright (EXIF), in sRGB (ICC, PNG gamma), 8 bits a channel, with
+the alpha channel apart. Only the first frame of an animation is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageCms
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from models.errors import CorruptImage, ImageError, ImageTooLarge, UnsupportedImage
+
+Format = Literal["png", "jpeg", "webp", "avif", "gif", "tiff"]
+Pixels = NDArray[np.uint8]
+
+# What each content starts with, and the one reader it goes to. Named instead of Image.open, so that
+# nothing else ever sees an upload (no EPS, no Ghostscript) and no process-wide limit or warning
+# filter is relied upon. HEIC shares AVIF's container, but not its brands.
+_READERS: dict[Format, tuple[bytes, type[ImageFile]]] = {
+    "png": (rb"\x89PNG\r\n\x1a\n", PngImageFile),
+    "jpeg": (rb"\xff\xd8\xff", JpegImageFile),
+    "webp": (rb"RIFF....WEBP", WebPImageFile),
+    "avif": (rb"....ftyp(....){,16}?avi[fs]", AvifImageFile),
+    "gif": (rb"GIF8[79]a", GifImageFile),
+    "tiff": (rb"II[*+]\0|MM\0[*+]", TiffImageFile),
+}
+# The longest side each format can hold, and how it is written.
+_WRITERS: dict[Format, tuple[int, dict[str, Any]]] = {
+    "png": (2**31 - 1, {"compress_level": 1}),
+    "jpeg": (65_500, {"quality": 90}),
+    "webp": (16_383, {"quality": 90, "method": 2}),
+    "avif": (32_768, {"quality": 80, "speed": 8}),  # more can be written, but few readers open it
+    "gif": (65_535, {}),
+    "tiff": (2**31 - 1, {"compression": "tiff_lzw", "tiffinfo": {317: 2}}),  # 317: predictor
+}
+_MAX_SCANS = 20  # over the largest picture; encoders write about ten
+_STRIP_ROWS = 256
+_SRGB_GAMMA = 0.45455
+_VISIBLE = [0] + [255] * 255  # lookup table: alpha -> not fully transparent
+_EXIF_ORIENTATION, _TIFF_BITS, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 274, 258, 322, 323
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What is refused by its header alone; Pillow itself ends at 178,956,970 pixels."""
+
+    max_pixels: int = 50_000_000
+    max_side: int = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An upright sRGB picture.
+
+    Attributes:
+        rgb: uint8 (H, W, 3), straight (not multiplied by alpha).
+        alpha: uint8 (H, W), 255 is opaque; None if the file had no transparency.
+        format: what it was read from.
+    """
+
+    rgb: Pixels
+    alpha: Pixels | None
+    format: Format
+
+
+def decode(data: bytes, limits: Limits) -> Picture:
+    """Decode an image file of any content.
+
+    Fully transparent pixels take the colour of the visible ones around them (a wholly transparent
+    picture is mid-grey): networks look at neighbourhoods and at whole-picture statistics, so what
+    an editor happened to leave under the transparency must not leak into the visible answer.
+
+    Raises:
+        UnsupportedImage: the content is none of the accepted formats, whatever its name.
+        ImageTooLarge: its header claims more than `limits`; no pixel has been decoded.
+        CorruptImage: it does not decode to the end.
+    """
+    kind = _sniff(data)
+    with _as_image_errors(kind, limits):
+        file = _READERS[kind][1](BytesIO(data))
+        scans = data.count(b"\xff\xda") if file.info.get("progressive") else 1
+        _check_size(file, scans, limits)
+        if kind == "png":
+            _scale_transparent_colour(file)
+        file.load()
+        colours, alpha = _split(_upright(file))
+        rgb = _to_srgb(colours, file.info)
+        del file, colours
+        if alpha is not None:
+            rgb = _bleed(rgb, alpha)
+        return Picture(_to_array(rgb), None if alpha is None else _to_array(alpha), kind)
+
+
+def encode(picture: Picture, format: Format, quality: int | None = None) -> bytes:  # noqa: A002
+    """Encode to a file without any metadata.
+
+    JPEG has no alpha: the picture is laid on white. GIF has 256 colours and one bit of alpha.
+    `quality` is 1..100 for jpeg (90 if None), webp (90) and avif (80); the others ignore it.
+
+    Raises:
+        ImageTooLarge: a side is longer than the format can hold.
+    """
+    height, width = picture.rgb.shape[:2]
+    check_fits(height, width, format)
+    image = Image.fromarray(picture.rgb)
+    options = dict(_WRITERS[format][1])
+    if quality is not None and "quality" in options:
+        options["quality"] = quality
+    if format == "gif":
+        image = image.quantize(255)  # leaves index 255 free
+    if picture.alpha is not None:
+        alpha = Image.fromarray(picture.alpha)
+        if format == "jpeg":
+            image.paste((255, 255, 255), mask=ImageChops.invert(alpha))
+        elif format == "gif":
+            image.paste(255, mask=alpha.point(lambda a: 255 if a < 128 else 0))
+            options["transparency"] = 255
+        else:
+            image.putalpha(alpha)
+    file = BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def check_fits(height: int, width: int, format: Format) -> None:  # noqa: A002
+    """Raise ImageTooLarge if a side is longer than the format can hold."""
+    limit, _ = _WRITERS[format]
+    if max(height, width) > limit:
+        raise ImageTooLarge(f"{width} x {height} pixels; a side of {format} has at most {limit:,}")
+
+
+def to_tensor(rgb: Pixels) -> torch.Tensor:
+    """Turn uint8 (H, W, 3) into float32 (3, H, W) in [-1, 1]."""
+    planes = np.multiply(rgb.transpose(2, 0, 1), np.float32(1 / 127.5), order="C")
+    planes -= 1
+    return torch.from_numpy(planes)
+
+
+def to_rgb(tensor: torch.Tensor) -> Pixels:
+    """Turn float (3, H, W), clamped to [-1, 1], into uint8 (H, W, 3), rounded."""
+    levels = tensor.detach().float().add(1).mul_(127.5).clamp_(0, 255).round_()
+    return cast("Pixels", levels.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def resize(array: Pixels, height: int, width: int) -> Pixels:
+    """Resample uint8 (H, W) or (H, W, 3) by antialiased bicubic interpolation."""
+    if array.shape[:2] == (height, width):
+        return array
+    return _to_array(Image.fromarray(array).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def with_luminance_of(stylized: Pixels, original: Pixels) -> Pixels:
+    """Join the luma of `stylized` with the chroma of `original`; both uint8 (H, W, 3), YCbCr."""
+    luma = Image.fromarray(stylized).convert("YCbCr").getchannel("Y")
+    _, cb, cr = Image.fromarray(original).convert("YCbCr").split()
+    return _to_array(Image.merge("YCbCr", (luma, cb, cr)).convert("RGB"))
+
+
+def _sniff(data: bytes) -> Format:
+    for kind, (signature, _) in _READERS.items():
+        if re.match(signature, data, re.DOTALL):
+            return kind
+    raise UnsupportedImage("the content is not a PNG, JPEG, WebP, AVIF, GIF or TIFF image")
+
+
+@contextmanager
+def _as_image_errors(kind: Format, limits: Limits) -> Iterator[None]:
+    try:
+        yield
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
+        raise ImageTooLarge(
+            f"too much memory; the limit is {limits.max_pixels:,} pixels"
+        ) from error
+    except Exception as error:  # parsers of hostile bytes raise whatever they stumble over
+        raise CorruptImage(f"the {kind.upper()} data is damaged or incomplete") from error
+
+
+def _check_size(file: ImageFile, scans: int, limits: Limits) -> None:
+    sizes = [file.size]
+    if isinstance(file, TiffImageFile):  # libtiff allocates a whole tile, however small the picture
+        tags = file.tag_v2
+        sizes.append((tags.get(_TIFF_TILE_WIDTH, 1), tags.get(_TIFF_TILE_LENGTH, 1)))
+    for width, height in sizes:
+        size = f"{width} x {height} pixels"
+        if min(width, height) < 1:
+            raise CorruptImage(f"{size}: a side is zero")
+        if max(width, height) > limits.max_side:
+            raise ImageTooLarge(f"{size}; a side has at most {limits.max_side:,}")
+        if width * height > limits.max_pixels:
+            raise ImageTooLarge(f"{size}; at most {limits.max_pixels:,} are allowed")
+        if width * height * scans > limits.max_pixels * _MAX_SCANS:
+            raise ImageTooLarge(f"{size} in {scans} progressive scans take too long")
+
+
+def _scale_transparent_colour(file: ImageFile) -> None:
+    """Bring a PNG's transparent colour from the depth of the file to that of the pixels."""
+    key, depth = file.info.get("transparency"), file.tile[0].args
+    if isinstance(key, int) and depth in ("L;2", "L;4"):
+        file.info["transparency"] = key * {"L;2": 85, "L;4": 17}[depth]
+    elif isinstance(key, tuple) and depth == "RGB;16B":
+        file.info["transparency"] = tuple(channel >> 8 for channel in key)
+
+
+def _upright(file: ImageFile) -> Image.Image:
+    if isinstance(file, TiffImageFile):
+        return file  # turned while loading
+    with suppress(Exception):  # an unreadable EXIF block says nothing, the pixels are fine
+        return file.transpose(_UPRIGHT[file.getexif()[_EXIF_ORIENTATION]])
+    return file
+
+
+def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Return the colours (mode L, RGB, CMYK, LAB or YCbCr) and the alpha channel, if any."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _split_deep_grey(image)
+    if not image.has_transparency_data:
+        return _as_mode(image, {"1": "L", "P": "RGB"}.get(image.mode, image.mode)), None
+    colours = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
+    image = _as_mode(image, colours + "A")
+    return image.convert(colours), image.getchannel("A")
+
+
+def _split_deep_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Scale 12, 16, 32-bit and floating-point grey to 8 bits, where `convert` would clip it."""
+    values = np.asarray(image)
+    to_8_bits = np.float64(255 / _white_level(image, values))
+    grey = np.empty(values.shape, np.uint8)
+    for top in range(0, len(values), _STRIP_ROWS):
+        strip = values[top : top + _STRIP_ROWS] * to_8_bits
+        grey[top : top + _STRIP_ROWS] = np.rint(np.nan_to_num(strip.clip(0, 255)))
+    key = image.info.get("transparency")
+    alpha = None if key is None else Image.fromarray((values != key).astype(np.uint8) * 255)
+    return Image.fromarray(grey), alpha
+
+
+def _white_level(image: Image.Image, values: NDArray[Any]) -> float:
+    if image.mode.startswith("I;16"):
+        bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS, (16,))[0]
+        return float(2**bits - 1)
+    peak = float(values.max(initial=0, where=np.isfinite(values)))
+    # 32-bit files do not say what white is; the usual ranges are tried in turn. One in [0, 1] may
+    # overshoot a little, and one in [0, 255] is never so dark as to stay below 2.
+    if image.mode == "F" and peak < 2:
+        return 1.0
+    return next((white for white in (255.0, 65_535.0) if peak <= white), peak)
+
+
+def _to_srgb(image: Image.Image, info: dict[Any, Any]) -> Image.Image:
+    """Convert colours to RGB mode, through the embedded profile or PNG gamma if there is one."""
+    if profile := info.get("icc_profile"):
+        # A broken or mismatched profile says nothing about the pixels: ignored, as browsers do.
+        with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            return _through_profile(image, profile)
+    rgb = _as_mode(image, "RGB")
+    gamma = info.get("gamma", _SRGB_GAMMA)
+    if "srgb" in info or gamma <= 0 or abs(gamma - _SRGB_GAMMA) < 0.01:
+        return rgb
+    linear = np.linspace(0, 1, 256) ** (1 / gamma)
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return rgb.point(np.rint(srgb * 255).astype(int).tolist() * 3)
+
+
+def _through_profile(image: Image.Image, icc: bytes) -> Image.Image:
+    profile = ImageCms.ImageCmsProfile(BytesIO(icc))
+    mode = {"GRAY": "L"}.get(space := profile.profile.xcolor_space.strip(), space)
+    if mode == "RGB" and image.mode in ("L", "YCbCr"):
+        image = image.convert("RGB")
+    srgb = ImageCms.createProfile("sRGB")
+    transform = ImageCms.buildTransform(profile, srgb, mode, "RGB")
+    if mode == "RGB" and _changes_nothing(transform):
+        return image
+    return cast("Image.Image", ImageCms.applyTransform(image, transform))
+
+
+def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
+    """Tell whether an RGB transform is the identity; most photos carry sRGB itself."""
+    levels = np.arange(0, 256, 15, dtype=np.uint8)
+    lattice = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3)
+    converted = ImageCms.applyTransform(Image.fromarray(lattice), transform)
+    return bool(np.abs(np.asarray(converted, np.int16) - lattice).max() <= 1)
+
+
+def _bleed(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
+    """Paint fully transparent pixels with the colours around them.
+
+    Averages of the visible pixels are taken at half the size again and again (pull), then each
+    size fills its holes from the smooth enlargement of the next smaller one (push); after
+    Gortler et al., The Lumigraph, section 3.4.
+    """
+    visible = alpha.point(_VISIBLE)
+    least, _ = cast("tuple[int, int]", visible.getextrema())
+    if least:
+        return rgb
+    levels = [(rgb, visible)]
+    while max(levels[-1][0].size) > 1:
+        joined = levels[-1][0].copy()
+        joined.putalpha(levels[-1][1])
+        joined = joined.convert("RGBa").reduce(2).convert("RGBA")
+        levels.append((joined.convert("RGB"), joined.getchannel("A").point(_VISIBLE)))
+    filled = Image.new("RGB", (1, 1), (128, 128, 128))
+    for colours, mask in reversed(levels):
+        filled = filled.resize(colours.size, Image.Resampling.BILINEAR)
+        filled.paste(colours, mask=mask)
+    return filled
+
+
+def _as_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _to_array(image: Image.Image) -> Pixels:
+    """Copy an L or RGB image in strips: in one go, Pillow would hold two more copies."""
+    width, height = image.size
+    channels = len(image.getbands())
+    array = np.empty((height, width, channels), np.uint8)
+    for top in range(0, height, _STRIP_ROWS):
+        strip = np.asarray(image.crop((0, top, width, min(top + _STRIP_ROWS, height))))
+        array[top : top + _STRIP_ROWS] = strip.reshape(-1, width, channels)
+    return array[..., 0] if channels == 1 else array

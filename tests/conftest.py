@@ -1,0 +1,54 @@
+"""What every test shares: seeds, threads, a clean environment and the files of `../shared`."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Machines that train meanwhile make any deadline a matter of luck.
+hypothesis.settings.register_profile("anamorph", deadline=None)
+hypothesis.settings.load_profile("anamorph")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository's root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of data sets and reference outputs beside the repository, which may be absent."""
+    folder = Path(os.environ.get("ANAMORPH_SHARED", ROOT.parent / "shared"))
+    if not folder.is_dir():
+        pytest.skip("no ../shared beside the repository and no ANAMORPH_SHARED")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _threads() -> None:
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - torchvision and others draw from the global generator
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Keep the caller's settings out of the tests, and the tests out of the caller's models."""
+    for name in os.environ:
+        if name.startswith("ANAMORPH_") and name != "ANAMORPH_SHARED":
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("ANAMORPH_HOME", str(tmp_path / "home"))
