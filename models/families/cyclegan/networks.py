@@ -1,0 +1,92 @@
+"""The ResNet generator of CycleGAN (Zhu et al. 2017, appendix 7.2, after Johnson et al. 2016)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.blocks import (
+    Norm,
+    ResidualBlock,
+    Upsampling,
+    conv,
+    has_bias,
+    initialise_gan,
+    norm_layer,
+    upsample,
+)
+from models.family import Config, SizeRule
+
+
+class ResNetConfig(Config):
+    """Hyperparameters of `ResNetGenerator`.
+
+    Attributes:
+        blocks: residual blocks, 6 for 128 px and 9 for 256 px in the paper.
+        dropout: rate inside the residual blocks; active in training only.
+    """
+
+    channels_in: int = Field(3, ge=1)
+    channels_out: int = Field(3, ge=1)
+    base_channels: int = Field(64, ge=1)
+    blocks: int = Field(9, ge=1)
+    norm: Norm = "instance"
+    upsampling: Upsampling = "nearest"
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class ResNetGenerator(nn.Module):
+    """(B, channels_in, H, W) -> (B, channels_out, H, W) in [-1, 1]; H, W multiples of 4."""
+
+    def __init__(self, config: ResNetConfig) -> None:
+        super().__init__()
+        c, norm = config.base_channels, config.norm
+        bias = has_bias(norm)
+        self.stem = nn.Sequential(
+            conv(config.channels_in, c, 7, bias=bias), norm_layer(norm, c), nn.ReLU(inplace=True)
+        )
+        self.down = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=bias),
+                    norm_layer(norm, 2 * width),
+                    nn.ReLU(inplace=True),
+                )
+                for width in (c, 2 * c)
+            )
+        )
+        self.blocks = nn.Sequential(
+            *(ResidualBlock(4 * c, norm, config.dropout) for _ in range(config.blocks))
+        )
+        self.up = nn.Sequential(
+            *(
+                nn.Sequential(
+                    upsample(config.upsampling, width, width // 2, bias=bias),
+                    norm_layer(norm, width // 2),
+                    nn.ReLU(inplace=True),
+                )
+                for width in (4 * c, 2 * c)
+            )
+        )
+        self.head = nn.Sequential(conv(c, config.channels_out, 7), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.up(self.blocks(self.down(self.stem(x)))))
+        return y
+
+
+def build_generator(config: ResNetConfig) -> ResNetGenerator:
+    """Return a `ResNetGenerator` with the initialisation of the paper."""
+    generator = ResNetGenerator(config)
+    initialise_gan(generator)
+    return generator
+
+
+def size_rule(config: ResNetConfig) -> SizeRule:
+    """Two halvings; 3 px of stem, 1 + 2 of the halvings, 8 a block, 4 + 2 + 3 on the way up."""
+    return SizeRule(
+        multiple_of=4,
+        minimum=16,
+        halo=-(-(15 + 8 * config.blocks) // 4) * 4,
+        whole_image_statistics=config.norm.startswith("instance"),
+    )

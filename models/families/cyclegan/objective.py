@@ -1,0 +1,151 @@
+"""Two GANs and cycle consistency on unpaired sets (Zhu et al. 2017, equation 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from models import losses
+from models.blocks import Norm, PatchGAN, initialise_gan
+from models.families.cyclegan.networks import ResNetConfig, build_generator
+from models.family import Config
+from models.objective import Batch, GeneratorStep, Objective, Terms
+
+
+class CycleGANConfig(Config):
+    """Weights of the terms, the discriminators and the pool of earlier fakes."""
+
+    adversarial: float = Field(1.0, ge=0)
+    cycle: float = Field(10.0, ge=0)
+    identity: float = Field(5.0, ge=0)
+    pool: int = Field(50, ge=0)
+    patch_layers: int = Field(3, ge=0, le=5)
+    patch_channels: int = Field(64, ge=1)
+    patch_norm: Norm = "instance"
+
+
+class ImagePool(nn.Module):
+    """A history of generated pictures that steadies the discriminator (Shrivastava et al. 2017).
+
+    Until full, pictures pass through and are kept; then each is swapped with probability one half
+    for an older one. The pool is a buffer, so checkpoints carry it.
+    """
+
+    pictures: Tensor
+    filled: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("pictures", torch.empty(0))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.long))
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any
+    ) -> None:
+        kept = state_dict[prefix + "pictures"]  # grown since built
+        self.pictures = torch.empty_like(kept, device=self.filled.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def exchange(self, fresh: Tensor) -> Tensor:
+        """(B, C, H, W) detached pictures -> as many, some of them from earlier steps."""
+        if not self.size:
+            return fresh
+        if not self.pictures.numel():
+            self.pictures = fresh.new_zeros(self.size, *fresh.shape[1:])
+        answer = fresh.clone()
+        for i in range(len(fresh)):
+            filled = int(self.filled)
+            if filled < self.size:
+                self.pictures[filled] = fresh[i]
+                self.filled += 1
+            elif torch.rand(()) < 0.5:
+                j = int(torch.randint(self.size, ()))
+                answer[i] = self.pictures[j]
+                self.pictures[j] = fresh[i]
+        return answer
+
+
+class CycleGANObjective(Objective):
+    """Batches hold "a" and "b", unrelated (B, 3, H, W) in [-1, 1]."""
+
+    config_type = CycleGANConfig
+    data_kind = "unpaired"
+
+    def __init__(self, generator: ResNetConfig, config: CycleGANConfig) -> None:
+        super().__init__()
+        self.weights = {
+            name + side: getattr(config, name)
+            for name in ("adversarial", "cycle", "identity")
+            for side in ("_a", "_b")
+        }
+        for direction, domain in (("AtoB", "b"), ("BtoA", "a")):
+            self.generators[direction] = build_generator(generator)
+            discriminator = PatchGAN(
+                3, config.patch_channels, config.patch_layers, config.patch_norm
+            )
+            initialise_gan(discriminator)
+            self.discriminators[domain] = discriminator
+            self.memory[domain] = ImagePool(config.pool)
+
+    @classmethod
+    def build(
+        cls, generator: Config, config: Config, features: Path | None, style: Tensor | None
+    ) -> CycleGANObjective:
+        return cls(cast(ResNetConfig, generator), cast(CycleGANConfig, config))
+
+    def generator_step(self, batch: Batch) -> GeneratorStep:
+        a, b = batch["a"], batch["b"]
+        to_b, to_a = self.generators["AtoB"], self.generators["BtoA"]
+        terms: Terms = {}
+        if self.weights["identity_a"]:
+            # One pass for both: with instance norm, no picture sees another's statistics.
+            fake_b, same_b = to_b(torch.cat((a, b))).chunk(2)
+            fake_a, same_a = to_a(torch.cat((b, a))).chunk(2)
+            terms["identity_a"] = losses.identity_mapping(a, same_a)
+            terms["identity_b"] = losses.identity_mapping(b, same_b)
+        else:
+            fake_b, fake_a = to_b(a), to_a(b)
+        if self.weights["cycle_a"]:
+            terms["cycle_a"] = losses.cycle_consistency(a, to_a(fake_b))
+            terms["cycle_b"] = losses.cycle_consistency(b, to_b(fake_a))
+        fakes = {"a": fake_a, "b": fake_b}
+        for domain, fake in fakes.items():
+            logits = self.discriminators[domain](fake)
+            terms[f"adversarial_{domain}"] = losses.least_squares_generator(logits)
+        return GeneratorStep(terms, {domain: fake.detach() for domain, fake in fakes.items()})
+
+    def discriminator_step(self, batch: Batch, fakes: Mapping[str, Tensor]) -> Terms:
+        terms = {}
+        for domain, fake in fakes.items():
+            discriminator = self.discriminators[domain]
+            shown = cast(ImagePool, self.memory[domain]).exchange(fake)
+            terms[domain] = losses.least_squares_discriminator(
+                discriminator(batch[domain]), discriminator(shown)
+            )
+        return terms
+
+    def preview(self, generators: Mapping[str, nn.Module], batch: Batch) -> list[Tensor]:
+        to_b, to_a = generators["AtoB"], generators["BtoA"]
+        fake_b, fake_a = to_b(batch["a"]), to_a(batch["b"])
+        return [batch["a"], fake_b, to_a(fake_b), batch["b"], fake_a, to_b(fake_a)]
+
+    def figures(self, batch: Batch, fakes: Mapping[str, Tensor]) -> dict[str, float]:
+        """Diversity of the answers over that of real pictures: near 0 when a mode collapsed."""
+        return {
+            f"diversity_{domain}": diversity(fake) / max(diversity(batch[domain]), 1e-8)
+            for domain, fake in fakes.items()
+            if len(fake) > 1
+        }
+
+
+def diversity(pictures: Tensor) -> float:
+    """Mean absolute difference between every two of (B, C, H, W) pictures, B at least 2."""
+    flat = pictures.flatten(1).float()
+    distances = torch.nn.functional.pdist(flat, p=1) / flat.shape[1]
+    return float(distances.mean())

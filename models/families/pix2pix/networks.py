@@ -1,0 +1,106 @@
+"""The U-Net generator of pix2pix (Isola et al. 2017, section 6.1.1)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.blocks import Norm, has_bias, initialise_gan, norm_layer, per_image_batch_norm
+from models.family import Config, SizeRule
+
+
+class UNetConfig(Config):
+    """Hyperparameters of `UNetGenerator`.
+
+    Attributes:
+        depth: halvings, down to 1 x 1 for a side of 2**depth: 7 for 128 px, 8 for 256 px.
+        dropout: rate in the `depth` - 5 innermost steps up, the paper's noise; in training only.
+        statistics: whose statistics BatchNorm uses outside training: those gathered in training
+            ("running") or each picture's own ("image", the paper's way).
+    """
+
+    channels_in: int = Field(3, ge=1)
+    channels_out: int = Field(3, ge=1)
+    base_channels: int = Field(64, ge=1)
+    depth: int = Field(8, ge=5, le=10)
+    norm: Norm = "batch"
+    dropout: float = Field(0.5, ge=0, lt=1)
+    statistics: Literal["running", "image"] = "image"
+
+
+class UNetGenerator(nn.Module):
+    """(B, channels_in, H, W) in [-1, 1] -> (B, channels_out, H, W) in [-1, 1].
+
+    H and W are multiples of 2**depth. Every step up sees the step down of the same resolution.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        bias = has_bias(config.norm)
+        depth = config.depth
+        widths = [config.base_channels * min(2**i, 8) for i in range(depth)]
+        self.down = nn.ModuleList()
+        self.up = nn.ModuleList()
+        for i, width in enumerate(widths):
+            innermost, outermost = i == depth - 1, i == 0
+            down: list[nn.Module] = [] if outermost else [nn.LeakyReLU(0.2)]
+            down.append(
+                nn.Conv2d(
+                    config.channels_in if outermost else widths[i - 1],
+                    width,
+                    4,
+                    stride=2,
+                    padding=1,
+                    bias=bias,
+                )
+            )
+            if not (innermost or outermost):
+                down.append(norm_layer(config.norm, width))
+            self.down.append(nn.Sequential(*down))
+
+            below = width if innermost else 2 * width
+            target = config.channels_out if outermost else widths[i - 1]
+            up: list[nn.Module] = [
+                nn.ReLU(),
+                nn.ConvTranspose2d(below, target, 4, stride=2, padding=1, bias=bias or outermost),
+            ]
+            if outermost:
+                up.append(nn.Tanh())
+            else:
+                up.append(norm_layer(config.norm, target))
+                if i >= 5:
+                    up.append(nn.Dropout(config.dropout))
+            self.up.append(nn.Sequential(*up))
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for down in self.down:
+            x = down(x)
+            skips.append(x)
+        x = self.up[-1](skips.pop())
+        for up in reversed(self.up[:-1]):
+            x = up(torch.cat((skips.pop(), x), dim=1))
+        return x
+
+
+def build_generator(config: UNetConfig) -> UNetGenerator:
+    """Return a `UNetGenerator` with the initialisation of the paper."""
+    generator = UNetGenerator(config)
+    initialise_gan(generator)
+    if config.statistics == "image":
+        per_image_batch_norm(generator)
+    return generator
+
+
+def size_rule(config: UNetConfig) -> SizeRule:
+    """`depth` halvings; at 2 x 2 the receptive field is the whole picture, so it is never tiled."""
+    side = 2**config.depth
+    return SizeRule(
+        multiple_of=side,
+        minimum=side,
+        halo=side,
+        whole_image_statistics=config.norm != "none" and config.statistics == "image",
+    )

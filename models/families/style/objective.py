@@ -1,0 +1,112 @@
+"""Feature + style reconstruction + total variation (Johnson et al. 2016, equation 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from models import losses
+from models.families.style.networks import TransformerConfig, build_generator
+from models.family import Config
+from models.features import CONVENTION, VGG16, load_vgg16
+from models.objective import Batch, GeneratorStep, Objective, Terms
+
+
+class StyleConfig(Config):
+    """Weights of the terms and the VGG16 layers they look at.
+
+    The weights suit activations of the original release's scale, as `load_vgg16` has them; those of
+    torchvision's own training are hundreds of times smaller.
+    """
+
+    content: float = Field(1.0, ge=0)
+    style: float = Field(5.0, ge=0)
+    total_variation: float = Field(3e4, ge=0)
+    content_layer: str = "relu2_2"
+    style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+
+
+class PerceptualTerms(nn.Module):
+    """The terms shared by training and by direct optimisation, for one style image."""
+
+    def __init__(self, config: StyleConfig, style: Tensor, features: VGG16) -> None:
+        super().__init__()
+        self.config = config
+        self.features = features
+        with torch.no_grad():
+            activations = features(style)
+        for layer in config.style_layers:
+            self.register_buffer(f"gram_{layer}", losses.gram_matrix(activations[layer]))
+
+    @classmethod
+    def load(cls, config: StyleConfig, style: Tensor, features: Path | None) -> PerceptualTerms:
+        """`style` is (1, 3, H, W) in [-1, 1]; `features` as in `load_vgg16`."""
+        layers = {config.content_layer, *config.style_layers}
+        return cls(config, style, load_vgg16(sorted(layers), features))
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Factor of each term."""
+        return {
+            name: getattr(self.config, name) for name in ("content", "style", "total_variation")
+        }
+
+    def forward(self, answer: Tensor, content: Tensor) -> Terms:
+        """(B, 3, H, W) in [-1, 1] each -> unweighted named terms."""
+        seen = self.features(answer)
+        layer = self.config.content_layer
+        with torch.no_grad():
+            target = self.features(content, (layer,))[layer]
+        content_term = losses.feature_reconstruction(seen[layer], target)
+        with torch.autocast(answer.device.type, enabled=False):  # a sum over H*W in bf16 is noise
+            styles = [
+                losses.style_reconstruction(
+                    losses.gram_matrix(seen[layer].float()), self.get_buffer(f"gram_{layer}")
+                )
+                for layer in self.config.style_layers
+            ]
+        return {
+            "content": content_term,
+            "style": torch.stack(styles).sum(),
+            "total_variation": losses.total_variation(answer),
+        }
+
+
+class StyleObjective(Objective):
+    """Batches hold "content", (B, 3, H, W) in [-1, 1]."""
+
+    config_type = StyleConfig
+    data_kind = "content"
+
+    def __init__(self, generator: TransformerConfig, terms: PerceptualTerms) -> None:
+        super().__init__()
+        self.generators["stylize"] = build_generator(generator)
+        self.terms = terms
+        self.weights = terms.weights
+        config = terms.config
+        self.conventions = {
+            "features": CONVENTION
+            | {"content_layer": config.content_layer, "style_layers": list(config.style_layers)}
+        }
+
+    @classmethod
+    def build(
+        cls, generator: Config, config: Config, features: Path | None, style: Tensor | None
+    ) -> StyleObjective:
+        if style is None:
+            raise ValueError("the style family needs a style image")
+        terms = PerceptualTerms.load(cast(StyleConfig, config), style, features)
+        return cls(cast(TransformerConfig, generator), terms)
+
+    def generator_step(self, batch: Batch) -> GeneratorStep:
+        content = batch["content"]
+        answer = self.generators["stylize"](content)
+        return GeneratorStep(self.terms(answer, content), {})
+
+    def preview(self, generators: Mapping[str, nn.Module], batch: Batch) -> list[Tensor]:
+        return [batch["content"], generators["stylize"](batch["content"])]

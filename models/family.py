@@ -1,0 +1,85 @@
+"""What every model family promises, so that callers never ask for one by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+if TYPE_CHECKING:
+    from models.objective import Objective
+
+
+class Task(StrEnum):
+    """What an endpoint does; a family serves exactly one task."""
+
+    TRANSLATE = "translate"
+    UPSCALE = "upscale"
+    STYLIZE = "stylize"
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRule:
+    """Which input sizes a generator takes, and what a tile of a larger picture must bring along.
+
+    Attributes:
+        multiple_of: height and width must be multiples of this.
+        minimum: smallest height and width.
+        halo: input pixels of context on each side that make a tile's answer equal the whole
+            picture's; exact for a network without normalisation over space. With
+            `whole_image_statistics` it is exact once those statistics are frozen.
+        whole_image_statistics: the network normalises by the statistics of the whole picture
+            (InstanceNorm), so tiles must share them.
+    """
+
+    multiple_of: int = 1
+    minimum: int = 1
+    halo: int = 0
+    whole_image_statistics: bool = False
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """Return the smallest allowed (height, width) that holds the given one."""
+
+        def up(side: int) -> int:
+            side = max(side, self.minimum)
+            return -(-side // self.multiple_of) * self.multiple_of
+
+        return up(height), up(width)
+
+
+class Config(BaseModel):
+    """Hyperparameters: frozen, and refusing names they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One kind of model.
+
+    Every generator maps (B, C, H, W) float in [-1, 1] to (B, 3, scale * H, scale * W) in about
+    [-1, 1] (answers are clamped when they become pixels), for H and W that follow `size_rule`.
+    In evaluation mode the answer for one image never depends on the others in the batch.
+
+    Attributes:
+        id: the folder's name under `models/families`.
+        task: the endpoint that serves it.
+        generator_config: its hyperparameters, stored in every checkpoint's header.
+        build_generator: config -> freshly initialised generator.
+        size_rule: config -> the sizes it takes.
+        scale: config -> output side over input side.
+        load_objective: imports and returns the training objective's class. A function, because
+            serving must not import the losses.
+    """
+
+    id: str
+    task: Task
+    generator_config: type[Config]
+    build_generator: Callable[[Any], nn.Module]
+    size_rule: Callable[[Any], SizeRule]
+    scale: Callable[[Any], int]
+    load_objective: Callable[[], type[Objective]]
