@@ -1,0 +1,280 @@
+"""Training data: the k-th sample is a pure function of (seed, k).
+
+So the order does not depend on the number of loading processes, and a training resumed at step n
+sees exactly the batches an uninterrupted one would have seen from there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
+
+from models import images
+from models.errors import ImageError, InvalidDataset
+from models.recipe import ContentData, Data, HighResolutionData, PairedData, UnpairedData
+
+log = logging.getLogger(__name__)
+
+Sample = dict[str, Tensor]
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif", ".gif"}
+_CACHE_BYTES = 2 << 30
+
+
+class Pictures:
+    """The usable images of some folders, sorted by name, as uint8 (3, H, W) tensors.
+
+    Every file is decoded once; what does not decode, or has a side below `min_px`, is named in the
+    log and left out. Decoded pictures are kept in memory up to 2 GiB. Raises InvalidDataset when
+    nothing is left.
+    """
+
+    def __init__(self, root: Path, folders: Sequence[str], min_px: int = 1) -> None:
+        self.paths: list[Path] = []
+        self.skipped: list[Path] = []
+        self._kept: dict[int, Tensor] = {}
+        bytes_left = _CACHE_BYTES
+        for path in _files(root, folders):
+            try:
+                picture = read_picture(path)
+                if min(picture.shape[1:]) < min_px:
+                    raise ImageError(f"a side is shorter than {min_px} pixels")
+            except (ImageError, OSError) as error:
+                log.warning("skipped %s: %s", path.name, error)
+                self.skipped.append(path)
+                continue
+            if picture.nbytes <= bytes_left:
+                self._kept[len(self.paths)] = picture
+                bytes_left -= picture.nbytes
+            self.paths.append(path)
+        if not self.paths:
+            raise InvalidDataset(f"no usable image in {', '.join(folders)}")
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Tensor:
+        kept = self._kept.get(index)
+        return read_picture(self.paths[index]) if kept is None else kept
+
+
+def _files(root: Path, folders: Sequence[str]) -> list[Path]:
+    found = []
+    for folder in folders:
+        path = root / folder
+        if not path.is_dir():
+            raise InvalidDataset(f"there is no folder {folder} under the data root")
+        found += sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
+    return found
+
+
+def read_picture(path: Path) -> Tensor:
+    """Decode a file into uint8 (3, H, W)."""
+    rgb = images.decode(path.read_bytes(), images.Limits()).rgb
+    return torch.from_numpy(rgb.copy()).permute(2, 0, 1).contiguous()
+
+
+def signed(picture: Tensor) -> Tensor:
+    """uint8 -> float32 in [-1, 1]."""
+    return picture.float() / 127.5 - 1
+
+
+def _augmentation(load_px: int, crop_px: int, flip: bool) -> Callable[[Tensor], Tensor]:
+    """Resize the short side, crop, mirror: pix2pix's jitter (Isola et al. 2017, section 6.2)."""
+    steps: list[torch.nn.Module] = [
+        v2.Resize(max(load_px, crop_px), interpolation=v2.InterpolationMode.BICUBIC),
+        v2.RandomCrop(crop_px),
+    ]
+    if flip:
+        steps.append(v2.RandomHorizontalFlip())
+    augmentation: Callable[[Tensor], Tensor] = v2.Compose(steps)
+    return augmentation
+
+
+class _Shuffled:
+    """An endless shuffled pass over `length` items: a new permutation each epoch."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self._length, self._seed = length, seed
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def __getitem__(self, k: int) -> int:
+        epoch, position = divmod(k, self._length)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+            self._epoch = epoch
+            self._order = torch.randperm(self._length, generator=generator)
+        return int(self._order[position])
+
+
+class Samples(Dataset[Sample]):
+    """Base of the kinds: draws pictures by shuffled index and augments them reproducibly."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __getitem__(self, k: int) -> Sample:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed((self._seed << 40) ^ k)  # the CPU's alone
+            return self.draw(k)
+
+    def draw(self, k: int) -> Sample:
+        """Return the k-th sample, using the global generator, which the caller has seeded."""
+        raise NotImplementedError
+
+
+class PairedSamples(Samples):
+    """Condition "a" and target "b", cropped and mirrored alike."""
+
+    def __init__(self, data: PairedData, root: Path, seed: int) -> None:
+        super().__init__(seed)
+        self._first = Pictures(root, data.train)
+        self._second = Pictures(root, data.targets) if data.targets else None
+        self._pairs = [(i, i) for i in range(len(self._first))]
+        if self._second:
+            self._pairs = _equally_named(self._first.paths, self._second.paths)
+        self._order = _Shuffled(len(self._pairs), seed)
+        self._swap = data.direction == "BtoA"
+        self._augment = _augmentation(data.load_px, data.crop_px, data.flip)
+
+    @property
+    def pair_count(self) -> int:
+        """Number of pairs that `pair` knows."""
+        return len(self._pairs)
+
+    def draw(self, k: int) -> Sample:
+        first, second = self.pair(self._order[k])
+        both = signed(self._augment(torch.cat((first, second))))
+        return {"a": both[:3], "b": both[3:]}
+
+    def pair(self, index: int) -> tuple[Tensor, Tensor]:
+        """Return (condition, target) number `index`, whole, uint8."""
+        index_first, index_second = self._pairs[index]
+        picture = self._first[index_first]
+        if self._second is None:
+            half = picture.shape[2] // 2
+            first, second = picture[..., :half], picture[..., half : 2 * half]
+        else:
+            first, second = picture, self._second[index_second]
+            if first.shape != second.shape:
+                name = self._first.paths[index_first].name
+                raise InvalidDataset(f"the two pictures called {name} differ in size")
+        return (second, first) if self._swap else (first, second)
+
+
+def _equally_named(first: list[Path], second: list[Path]) -> list[tuple[int, int]]:
+    """Index pairs of the files that have the same name, apart from the suffix."""
+    partners = {path.stem: index for index, path in enumerate(second)}
+    pairs = [(i, partners.pop(path.stem)) for i, path in enumerate(first) if path.stem in partners]
+    if not pairs:
+        raise InvalidDataset("no picture has one of the same name in the targets' folder")
+    if alone := len(first) + len(second) - 2 * len(pairs):
+        log.warning("left out, having no partner of the same name: %d pictures", alone)
+    return pairs
+
+
+class UnpairedSamples(Samples):
+    """Unrelated "a" and "b", each from its own shuffled set."""
+
+    def __init__(self, data: UnpairedData, root: Path, seed: int) -> None:
+        super().__init__(seed)
+        self._sets = {"a": Pictures(root, data.a), "b": Pictures(root, data.b)}
+        self._orders = {
+            name: _Shuffled(len(pictures), 2 * seed + index)
+            for index, (name, pictures) in enumerate(self._sets.items())
+        }
+        self._augment = _augmentation(data.load_px, data.crop_px, data.flip)
+
+    def draw(self, k: int) -> Sample:
+        return {
+            name: signed(self._augment(pictures[self._orders[name][k]]))
+            for name, pictures in self._sets.items()
+        }
+
+
+class HighResolutionSamples(Samples):
+    """A crop "high" and "low", its 8-bit antialiased bicubic reduction by `scale`."""
+
+    def __init__(self, data: HighResolutionData, root: Path, seed: int, scale: int) -> None:
+        super().__init__(seed)
+        self._pictures = Pictures(root, data.train, min_px=data.crop_px)
+        self._order = _Shuffled(len(self._pictures), seed)
+        self._scale = scale
+        self._crop = v2.RandomCrop(data.crop_px)
+        self._flip = data.flip
+
+    def draw(self, k: int) -> Sample:
+        high: Tensor = self._crop(self._pictures[self._order[k]])
+        if self._flip:
+            turns, mirror = int(torch.randint(4, ())), bool(torch.rand(()) < 0.5)
+            high = high.rot90(turns, (1, 2))
+            high = high.flip(2) if mirror else high
+        side = high.shape[-1] // self._scale
+        low = v2.functional.resize(
+            high, [side, side], interpolation=v2.InterpolationMode.BICUBIC, antialias=True
+        )
+        return {"low": signed(low), "high": signed(high)}
+
+
+class ContentSamples(Samples):
+    """A crop of a photo, "content"."""
+
+    def __init__(self, data: ContentData, root: Path, seed: int) -> None:
+        super().__init__(seed)
+        self._pictures = Pictures(root, data.train)
+        self._order = _Shuffled(len(self._pictures), seed)
+        self._augment = _augmentation(data.load_px, data.crop_px, data.flip)
+
+    def draw(self, k: int) -> Sample:
+        return {"content": signed(self._augment(self._pictures[self._order[k]]))}
+
+
+def open_samples(data: Data, root: Path, seed: int, scale: int = 1) -> Samples:
+    """Return the samples of a recipe's [data] table; paths are relative to `root`."""
+    match data:
+        case PairedData():
+            return PairedSamples(data, root, seed)
+        case UnpairedData():
+            return UnpairedSamples(data, root, seed)
+        case HighResolutionData():
+            return HighResolutionSamples(data, root, seed, scale)
+        case ContentData():
+            return ContentSamples(data, root, seed)
+
+
+def style_image(data: ContentData, root: Path) -> Tensor:
+    """Return the style image, (1, 3, H, W) in [-1, 1], its long side `style_px`."""
+    try:
+        picture = read_picture(root / data.style)
+    except (OSError, ImageError) as error:
+        raise InvalidDataset(f"cannot read the style image {data.style}: {error}") from error
+    factor = data.style_px / max(picture.shape[1:])
+    size = [max(32, round(side * factor)) for side in picture.shape[1:]]
+    resized = v2.functional.resize(
+        picture, size, interpolation=v2.InterpolationMode.BICUBIC, antialias=True
+    )
+    return signed(resized)[None]
+
+
+def batches(
+    samples: Samples, batch: int, first_step: int, steps: int, workers: int, rank: int, ranks: int
+) -> Iterator[Sample]:
+    """Yield the batches of steps `first_step` to `steps`.
+
+    Step s of rank r holds samples (s * ranks + r) * batch onwards, so all ranks together see each
+    sample once.
+    """
+    starts = ((step * ranks + rank) * batch for step in range(first_step, steps))
+    yield from DataLoader(
+        samples,
+        batch_sampler=(list(range(start, start + batch)) for start in starts),
+        generator=torch.Generator(),  # the global one must be as an uninterrupted run has it
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )

@@ -1,0 +1,218 @@
+"""A recipe: everything that determines one training, read from a TOML file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tomllib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from models.checkpoint import NAME_PATTERN
+from models.errors import InvalidRecipe
+from models.families import FAMILIES
+from models.family import Config
+
+
+class PairedData(Config):
+    """Aligned pairs: side by side in one picture, A left, or of equal names in two folders."""
+
+    kind: Literal["paired"]
+    train: tuple[str, ...]
+    targets: tuple[str, ...] = ()
+    direction: Literal["AtoB", "BtoA"] = "AtoB"
+    load_px: int = Field(286, ge=8)
+    crop_px: int = Field(256, ge=8)
+    flip: bool = True
+
+
+class UnpairedData(Config):
+    """Two folders without correspondence."""
+
+    kind: Literal["unpaired"]
+    a: tuple[str, ...]
+    b: tuple[str, ...]
+    load_px: int = Field(286, ge=8)
+    crop_px: int = Field(256, ge=8)
+    flip: bool = True
+
+
+class HighResolutionData(Config):
+    """Photos; the low resolution is made from crops by antialiased bicubic reduction."""
+
+    kind: Literal["highres"]
+    train: tuple[str, ...]
+    crop_px: int = Field(96, ge=8)
+    flip: bool = True
+
+
+class ContentData(Config):
+    """Photos to be painted, and the one image that says how."""
+
+    kind: Literal["content"]
+    train: tuple[str, ...]
+    style: str
+    style_px: int = Field(512, ge=32)
+    load_px: int = Field(286, ge=8)
+    crop_px: int = Field(256, ge=8)
+    flip: bool = True
+
+
+Data = Annotated[
+    PairedData | UnpairedData | HighResolutionData | ContentData, Field(discriminator="kind")
+]
+
+
+class TrainingConfig(Config):
+    """The loop's own settings.
+
+    Attributes:
+        precision: "auto" is bf16 where the device multiplies it natively (CUDA, AMX).
+        schedule: "constant", "linear" (constant for half the steps, then linearly to zero) or
+            "cosine" (to zero).
+        ema: decay of the moving average of the generators' weights, which is what is published;
+            0 publishes the last weights.
+        channels_last: faster for networks without normalisation, slower with InstanceNorm on CPUs.
+        compile: run the networks through torch.compile; pays for InstanceNorm on CPUs.
+        workers: processes that load data; 0 loads in the training process.
+    """
+
+    steps: int = Field(ge=1)
+    batch: int = Field(1, ge=1)
+    learning_rate: float = Field(2e-4, gt=0, lt=1)
+    discriminator_learning_rate: float | None = Field(None, gt=0, lt=1)
+    betas: tuple[float, float] = (0.5, 0.999)
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup_steps: int = Field(0, ge=0)
+    ema: float = Field(0.999, ge=0, lt=1)
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    channels_last: bool = False
+    compile: bool = False
+    workers: int = Field(0, ge=0)
+    log_every: int = Field(20, ge=1)
+    sample_every: int = Field(500, ge=1)
+    checkpoint_every: int = Field(500, ge=1)
+
+
+class Recipe(Config):
+    """One training.
+
+    Attributes:
+        models: the name each generator of the objective is published under, by its key there
+            ("AtoB", "BtoA", "upscale", "stylize").
+        initial: names of models whose weights the generators start from, by the same keys.
+        features: VGG16 weights, relative to the data root; None leaves it to the settings.
+        card: facts for the model card: data, licence, regression_model, ...
+    """
+
+    family: str
+    seed: int = Field(0, ge=0, lt=2**23)
+    models: dict[str, Annotated[str, Field(pattern=NAME_PATTERN)]]
+    initial: dict[str, str] = {}
+    features: str | None = None
+    data: Data
+    generator: dict[str, Any] = {}
+    objective: dict[str, Any] = {}
+    training: TrainingConfig
+    card: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _check_family(self) -> Recipe:
+        if self.family not in FAMILIES:
+            raise ValueError(f"no family is called {self.family!r}; there are {sorted(FAMILIES)}")
+        checks = {"generator": self.generator_config, "objective": self.objective_config}
+        wrong = [fault for table, check in checks.items() for fault in _faults_of(check, table)]
+        kind = self.objective_type().data_kind
+        if self.data.kind != kind:
+            wrong.append(f"data.kind: {self.family} trains on {kind} data, not on {self.data.kind}")
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        self._check_crop()
+        return self
+
+    def _check_crop(self) -> None:
+        family, config = FAMILIES[self.family], self.generator_config()
+        rule, crop_px = family.size_rule(config), self.data.crop_px
+        scale = family.scale(config) if isinstance(self.data, HighResolutionData) else 1
+        side = crop_px // scale
+        if crop_px % scale or rule.padded(side, side) != (side, side):
+            raise ValueError(
+                f"data.crop_px: must be a multiple of {rule.multiple_of * scale}, "
+                f"at least {rule.minimum * scale}, for this generator"
+            )
+
+    def generator_config(self) -> Config:
+        """The family's generator hyperparameters."""
+        return FAMILIES[self.family].generator_config(**self.generator)
+
+    def objective_type(self) -> Any:
+        """The family's objective class."""
+        return FAMILIES[self.family].load_objective()
+
+    def objective_config(self) -> Config:
+        """The family's objective hyperparameters."""
+        config: Config = self.objective_type().config_type(**self.objective)
+        return config
+
+
+def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; each change replaces one key, as in "training.steps=100".
+
+    Raises InvalidRecipe naming every key that is wrong.
+    """
+    try:
+        table = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidRecipe(f"cannot read the recipe {path}: {error}") from error
+    for change in changes:
+        _merge(table, _parse_change(change))
+    return parse_recipe(table)
+
+
+def _parse_change(change: str) -> dict[str, Any]:
+    name, equals, value = change.partition("=")
+    if not equals:
+        raise InvalidRecipe(f"{change!r} is not of the form table.key=value")
+    try:
+        return tomllib.loads(change)
+    except ValueError:  # a bare word: a string without its quotes
+        with contextlib.suppress(ValueError):
+            return tomllib.loads(f"{name}={json.dumps(value)}")
+    raise InvalidRecipe(f"{change!r} is not of the form table.key=value")
+
+
+def _merge(table: dict[str, Any], change: dict[str, Any]) -> None:
+    for key, value in change.items():
+        if isinstance(value, dict) and isinstance(table.get(key), dict):
+            _merge(table[key], value)
+        else:
+            table[key] = value
+
+
+def parse_recipe(table: dict[str, Any]) -> Recipe:
+    """Check a recipe given as a table; raises InvalidRecipe naming every key that is wrong."""
+    try:
+        return Recipe.model_validate(table)
+    except ValidationError as error:
+        raise InvalidRecipe("; ".join(_faults(error))) from error
+
+
+def _faults_of(check: Callable[[], Any], table: str) -> list[str]:
+    try:
+        check()
+    except ValidationError as error:
+        return _faults(error, table)
+    return []
+
+
+def _faults(error: ValidationError, *tables: str) -> list[str]:
+    """One "table.key: what is wrong" for each fault; faults of the recipe as a whole say where."""
+    faults = []
+    for item in error.errors():
+        key = ".".join(map(str, (*tables, *item["loc"])))
+        text = item["msg"].removeprefix("Value error, ")
+        faults.append(f"{key}: {text}" if key else text)
+    return faults

@@ -1,0 +1,219 @@
+"""Training data: which pictures are used, how they are paired, cut and reduced."""
+
+from __future__ import annotations
+
+import logging
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from models.data import Pictures, Sample, Samples, batches, open_samples, style_image
+from models.errors import InvalidDataset
+from models.images import resize, to_rgb
+from models.recipe import ContentData, Data, HighResolutionData, PairedData, UnpairedData
+from pictures import gradient, save
+from tiny_training import write_data
+
+PAIRS = PairedData(kind="paired", train=("pairs",), load_px=36, crop_px=32)
+UNPAIRED = UnpairedData(kind="unpaired", a=("warm",), b=("cold",), load_px=36, crop_px=32)
+PHOTOS = HighResolutionData(kind="highres", train=("warm",), crop_px=32)
+CONTENT = ContentData(
+    kind="content", train=("warm",), style="style.png", style_px=48, load_px=36, crop_px=32
+)
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of `write_data`."""
+    root = tmp_path_factory.mktemp("data")
+    write_data(root)
+    return root
+
+
+def equal(one: Sample, other: Sample) -> bool:
+    """Whether two samples are the same bits."""
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def write(path: Path, pixels: np.ndarray) -> None:
+    """Write a PNG, and the folders above it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(save(Image.fromarray(pixels), "png"))
+
+
+def test_corrupt_pictures_are_named_and_skipped(
+    data_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """A file that does not decode is named in the log and left out; other files are no pictures."""
+    whole = (data_root / "warm" / "0.png").read_bytes()
+    files = {"good.png": whole, "cut.png": whole[:60], "text.jpg": b"no picture", "notes.txt": b""}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder.png").mkdir()
+    with caplog.at_level(logging.WARNING):
+        pictures = Pictures(tmp_path, ["."])
+    assert [path.name for path in pictures.paths] == ["good.png"]
+    assert sorted(path.name for path in pictures.skipped) == ["cut.png", "text.jpg"]
+    assert "cut.png" in caplog.text
+    assert "text.jpg" in caplog.text
+
+
+def test_folder_without_pictures(tmp_path: Path):
+    """A folder that is empty, absent or holds only broken files is InvalidDataset by its name."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"")
+    for folder in ("empty", "broken", "absent"):
+        with pytest.raises(InvalidDataset, match=folder):
+            Pictures(tmp_path, [folder])
+
+
+def test_too_small_for_the_crop(tmp_path: Path, data_root: Path):
+    """Photos smaller than the crop are left out of super-resolution, never enlarged for it."""
+    write(tmp_path / "warm" / "small.png", gradient(31, 64))
+    with pytest.raises(InvalidDataset):
+        open_samples(PHOTOS, tmp_path, seed=0, scale=2)
+    assert len(Pictures(data_root, ["warm"], min_px=40)) == 5
+
+
+@pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
+def test_side_by_side_pairs(data_root: Path, direction: str):
+    """The condition is the left half for AtoB and the right half for BtoA, cut and turned alike."""
+    samples = open_samples(PAIRS.model_copy(update={"direction": direction}), data_root, seed=0)
+    for k in range(6):
+        sample = samples[k]
+        assert sample["a"].shape == sample["b"].shape == (3, 32, 32)
+        torch.testing.assert_close(sample["a"], -sample["b"], atol=0.05, rtol=0)
+    left = Pictures(data_root, ["warm"])[0]
+    assert torch.equal(samples.pair(0)[direction == "BtoA"], left)
+
+
+def test_two_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Pairs from two folders go by name, so a picture that is missing or broken shifts no other."""
+    for index, level in enumerate((50, 100, 150)):
+        write(tmp_path / "drawn" / f"{index}.png", np.full((40, 40, 3), level, np.uint8))
+        write(tmp_path / "real" / f"{index}.png", np.full((40, 40, 3), level + 5, np.uint8))
+    (tmp_path / "drawn" / "0.png").write_bytes(b"broken")
+    data = PAIRS.model_copy(update={"train": ("drawn",), "targets": ("real",)})
+    with caplog.at_level(logging.WARNING):
+        samples = open_samples(data, tmp_path, seed=0)
+    assert "same name: 1 pictures" in caplog.text
+    for k in range(4):
+        condition, target = ((samples[k][name].mean() + 1) * 127.5 for name in "ab")
+        assert round(float(condition)) in (100, 150)
+        assert target - condition == pytest.approx(5, abs=1e-3)
+
+
+def test_two_folders_that_do_not_fit(tmp_path: Path):
+    """Two folders without a common name, and a pair of two sizes, are InvalidDataset."""
+    data = PAIRS.model_copy(update={"train": ("drawn",), "targets": ("real",)})
+    write(tmp_path / "drawn" / "one.png", gradient(40, 40))
+    write(tmp_path / "real" / "two.png", gradient(40, 48))
+    with pytest.raises(InvalidDataset, match="same name"):
+        open_samples(data, tmp_path, seed=0)
+    write(tmp_path / "real" / "one.png", gradient(40, 48))
+    with pytest.raises(InvalidDataset, match=r"one\.png"):
+        open_samples(data, tmp_path, seed=0)[0]
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_low_resolution_is_antialiased_bicubic(data_root: Path, scale: int):
+    """The low resolution is the crop reduced as Pillow's antialiased bicubic does, to one level."""
+    sample = open_samples(PHOTOS, data_root, seed=0, scale=scale)[0]
+    side = 32 // scale
+    assert sample["low"].shape == (3, side, side)
+    expected = resize(to_rgb(sample["high"]), side, side)
+    assert np.abs(to_rgb(sample["low"]).astype(int) - expected).max() <= 1
+
+
+def test_crops_are_pixels_of_the_photo(data_root: Path):
+    """A super-resolution target is cut from the photo, turned and mirrored but never resampled."""
+    photos = Pictures(data_root, ["warm"])
+    levels = {tuple(pixel) for i in range(5) for pixel in photos[i].flatten(1).T.tolist()}
+    samples = open_samples(PHOTOS, data_root, seed=0, scale=2)
+    for k in range(5):
+        assert {
+            tuple(pixel) for pixel in to_rgb(samples[k]["high"]).reshape(-1, 3).tolist()
+        } <= levels
+
+
+def test_style_image(data_root: Path, tmp_path: Path):
+    """The style image keeps its proportions, its long side as asked, and must be there."""
+    write(tmp_path / "style.png", gradient(30, 60))
+    style = style_image(CONTENT.model_copy(update={"style_px": 80}), tmp_path)
+    assert style.shape == (1, 3, 40, 80)
+    assert style.abs().max() <= 1
+    with pytest.raises(InvalidDataset, match=r"none\.png"):
+        style_image(CONTENT.model_copy(update={"style": "none.png"}), data_root)
+
+
+@pytest.fixture(params=[PAIRS, UNPAIRED, PHOTOS, CONTENT], ids=lambda data: data.kind)
+def samples(request: pytest.FixtureRequest, data_root: Path) -> Samples:
+    """Samples of each kind."""
+    data: Data = request.param
+    return open_samples(data, data_root, seed=3, scale=2)
+
+
+def test_samples_are_pure(samples: Samples):
+    """Sample k depends on seed and k alone, and drawing it leaves the global generator alone."""
+    first = [samples[k] for k in range(7)]
+    torch.manual_seed(99)
+    before = torch.get_rng_state()
+    assert all(equal(samples[k], first[k]) for k in reversed(range(7)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not equal(first[0], first[5])  # the same picture an epoch later, cut elsewhere
+
+
+def test_seeds_differ(data_root: Path):
+    """Another seed gives other samples."""
+    one, other = (open_samples(UNPAIRED, data_root, seed=seed) for seed in (1, 2))
+    assert not any(equal(one[k], other[k]) for k in range(5))
+
+
+def test_every_picture_once_an_epoch(data_root: Path):
+    """Each pass over the data shows every picture once, in another order."""
+    samples = open_samples(PHOTOS.model_copy(update={"crop_px": 40}), data_root, seed=0, scale=2)
+    colours = [round(float(samples[k]["high"].double().mean()), 5) for k in range(15)]
+    passes = [colours[start : start + 5] for start in (0, 5, 10)]
+    assert len(set(colours)) == 5
+    assert all(sorted(one) == sorted(passes[0]) for one in passes)
+    assert len(set(map(tuple, passes))) > 1
+
+
+def test_workers_change_nothing(samples: Samples):
+    """The batches are the same bits however many processes load them."""
+    here, loaded = (batches(samples, 2, 0, 3, workers, 0, 1) for workers in (0, 2))
+    assert all(equal(one, other) for one, other in zip(here, loaded, strict=True))
+
+
+@given(
+    batch=st.integers(1, 3),
+    ranks=st.integers(1, 3),
+    first=st.integers(0, 3),
+    count=st.integers(1, 3),
+)
+def test_ranks_share_the_samples(batch: int, ranks: int, first: int, count: int):
+    """From any first step on, the ranks together see each sample once, in order."""
+
+    class Numbers(Samples):
+        def draw(self, k: int) -> Sample:
+            return {"k": torch.tensor(k)}
+
+    streams = [
+        batches(Numbers(0), batch, first, first + count, 0, rank, ranks) for rank in range(ranks)
+    ]
+    seen = [int(k) for step in zip(*streams, strict=True) for one in step for k in one["k"]]
+    assert seen == list(range(first * ranks * batch, (first + count) * ranks * batch))
+
+
+def test_batches_draw_no_global_randomness(samples: Samples):
+    """Starting to load leaves the global generator as it was, or a resume would differ."""
+    before = torch.get_rng_state()
+    list(islice(batches(samples, 1, 0, 2, 0, 0, 1), 2))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,191 @@
+"""What every family promises, asserted for each of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.blocks import PatchGAN, parameter_count
+from models.checkpoint import Header, load_generator, save_generator, skeleton
+from models.errors import InvalidCheckpoint
+from models.families import FAMILIES, family
+from models.families.srgan.networks import SRDiscriminator
+from models.family import Family
+
+# Every kind of generator there is, as small as it can be.
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("pix2pix", {"base_channels": 4, "depth": 5}),
+    ("pix2pix", {"base_channels": 4, "depth": 6, "statistics": "running"}),
+    ("pix2pix", {"base_channels": 4, "depth": 5, "norm": "instance", "channels_in": 1}),
+    ("cyclegan", {"base_channels": 4, "blocks": 1}),
+    ("cyclegan", {"base_channels": 4, "blocks": 2, "upsampling": "transposed", "dropout": 0.5}),
+    ("cyclegan", {"base_channels": 4, "blocks": 1, "norm": "batch"}),
+    ("srgan", {"channels": 8, "blocks": 1, "scale": 2}),
+    ("srgan", {"channels": 8, "blocks": 2, "scale": 4, "value_range": "signed"}),
+    ("srgan", {"architecture": "srresnet", "channels": 8, "blocks": 1, "output": "tanh"}),
+    ("srgan", {"architecture": "srresnet", "channels": 8, "blocks": 1, "batch_norm": False}),
+    ("style", {"base_channels": 4, "blocks": 1}),
+    ("style", {"base_channels": 8, "blocks": 1, "value_range": "byte"}),
+]
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda v: f"{v[0]}-{'-'.join(map(str, v[1].values()))}")
+def built(request: pytest.FixtureRequest) -> tuple[Family, Any, nn.Module]:
+    """A family, a configuration and its generator, whose normalisations are not the identity."""
+    family_id, hyperparameters = request.param
+    kind = family(family_id)
+    config = kind.generator_config(**hyperparameters)
+    generator = kind.build_generator(config)
+    for layer in generator.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 2)
+    return kind, config, generator.eval().requires_grad_(False)
+
+
+def pictures(kind: Family, config: Any, height: int, width: int, count: int = 1) -> Tensor:
+    """Random (count, C, H, W) in [-1, 1], padded to a size the generator takes."""
+    channels = getattr(config, "channels_in", 3)
+    x = torch.rand(count, channels, height, width) * 2 - 1
+    padded_height, padded_width = kind.size_rule(config).padded(height, width)
+    return nn.functional.pad(x, (0, padded_width - width, 0, padded_height - height))
+
+
+def test_every_family_has_a_variant():
+    """The assertions here hold every family there is."""
+    assert {family_id for family_id, _ in VARIANTS} == set(FAMILIES)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (17, 40), (33, 24)])
+def test_output_size(built: tuple[Family, Any, nn.Module], size: tuple[int, int]):
+    """Padded by its size rule, a picture of any size gives RGB of `scale` times that size."""
+    kind, config, generator = built
+    x = pictures(kind, config, *size)
+    answer = generator(x)
+    scale = kind.scale(config)
+    assert answer.shape == (1, 3, scale * x.shape[2], scale * x.shape[3])
+    assert answer.isfinite().all()
+
+
+def test_batch_equals_singles(built: tuple[Family, Any, nn.Module]):
+    """In evaluation mode an answer does not depend on the rest of the batch."""
+    kind, config, generator = built
+    x = pictures(kind, config, 32, 32, count=3)
+    singles = torch.cat([generator(one[None]) for one in x])
+    torch.testing.assert_close(generator(x), singles, atol=1e-5, rtol=0)
+
+
+def test_deterministic(built: tuple[Family, Any, nn.Module]):
+    """In evaluation mode the same picture gives the same bits."""
+    kind, config, generator = built
+    x = pictures(kind, config, 32, 32)
+    assert torch.equal(generator(x), generator(x))
+
+
+def test_save_and_load(built: tuple[Family, Any, nn.Module], tmp_path: Path):
+    """A saved generator loads in evaluation mode and answers the same bits."""
+    kind, config, generator = built
+    header = Header(family=kind.id, generator=config.model_dump(), name="tiny", card={})
+    path = tmp_path / "tiny.safetensors"
+    save_generator(path, generator, header)
+    loaded = load_generator(path)
+    assert (loaded.family, loaded.config) == (kind, config)
+    assert not loaded.module.training
+    x = pictures(kind, config, 32, 32)
+    assert torch.equal(loaded.module(x), generator(x))
+
+
+def test_unknown_hyperparameter():
+    """A family refuses a hyperparameter that it does not know."""
+    for kind in FAMILIES.values():
+        with pytest.raises(ValueError, match="wings"):
+            kind.generator_config(wings=2)
+
+
+def test_unknown_family():
+    """The error for an unknown family lists the known ones."""
+    with pytest.raises(InvalidCheckpoint, match="cyclegan, pix2pix, srgan, style"):
+        family("vae")
+
+
+def test_serving_imports_no_losses(root: Path):
+    """What serves never loads the losses, the perceptual network or the training loop."""
+    program = """
+import sys
+import app.inference, app.main, models.checkpoint, models.registry
+training = {"models." + name for name in ("losses", "features", "data", "training")}
+print(training & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+COUNTS = [
+    ("cyclegan", {"upsampling": "transposed"}, 11_378_179),
+    ("cyclegan", {"upsampling": "transposed", "blocks": 6}, 7_837_699),
+    ("pix2pix", {}, 54_413_955),
+    ("pix2pix", {"depth": 7}, 41_828_995),
+    ("srgan", {}, 1_517_571),
+    ("srgan", {"architecture": "srresnet", "blocks": 5, "output": "tanh"}, 734_219),
+    ("srgan", {"architecture": "srresnet"}, 1_549_462),
+    ("style", {}, 1_679_235),
+]
+
+
+@pytest.mark.parametrize(("family_id", "hyperparameters", "count"), COUNTS)
+def test_generator_parameters(family_id: str, hyperparameters: dict[str, Any], count: int):
+    """The full-size generators have the published numbers of parameters."""
+    kind = family(family_id)
+    generator = skeleton(kind, kind.generator_config(**hyperparameters))
+    assert parameter_count(generator) == count
+
+
+def test_discriminator_parameters():
+    """The full-size PatchGANs of pix2pix and CycleGAN have the published numbers of parameters."""
+    with torch.device("meta"):
+        assert parameter_count(PatchGAN(6, norm="batch")) == 2_768_705
+        assert parameter_count(PatchGAN(3, norm="instance")) == 2_764_737
+
+
+@pytest.mark.parametrize(
+    ("layers", "field"), [(0, 1), (1, 16), (2, 34), (3, 70), (4, 142), (5, 286)]
+)
+def test_patchgan_receptive_field(layers: int, field: int):
+    """One PatchGAN logit sees a square of exactly the pixels that the paper says."""
+    side = field + 2 ** (layers + 2)
+    picture = torch.zeros(1, 1, side, side, requires_grad=True)
+    discriminator = PatchGAN(1, 2, layers, norm="none")
+    for parameter in discriminator.parameters():
+        nn.init.constant_(parameter, 0.1)  # so that no two paths cancel
+    logits = discriminator(picture)
+    logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
+    assert picture.grad is not None
+    seen = picture.grad[0, 0].nonzero()
+    assert (seen.amax(0) - seen.amin(0) + 1).tolist() == [field, field]
+
+
+def test_super_resolution_discriminator_takes_any_crop():
+    """The SRGAN discriminator judges crops of any size with one logit each."""
+    discriminator = SRDiscriminator(4, dense=8)
+    for side in (16, 33, 96):
+        assert discriminator(torch.zeros(2, 3, side, side)).shape == (2, 1)
+
+
+def test_dropout_sits_in_the_innermost_steps():
+    """A U-Net of depth 8 drops values in its three innermost steps up, as the paper's does."""
+    kind = family("pix2pix")
+    generator = skeleton(kind, kind.generator_config(base_channels=1))
+    dropping = [
+        index
+        for index, step in enumerate(generator.up)
+        if any(isinstance(layer, nn.Dropout) for layer in step)
+    ]
+    assert dropping == [5, 6, 7]

@@ -1,0 +1,97 @@
+"""Recipes: those that come with the project, and what is said about wrong ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.errors import InvalidRecipe
+from models.recipe import load_recipe, parse_recipe
+from tiny_training import STAGES, tiny_recipe
+
+RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_of_the_project(path: Path):
+    """Every recipe in recipes/ is valid, names its model after its file and states its licence."""
+    recipe = load_recipe(path)
+    assert path.stem in recipe.models.values()
+    assert recipe.card["licence"]
+
+
+def table(stage: str = "pix2pix") -> dict[str, Any]:
+    """A valid recipe as a table."""
+    return tiny_recipe(stage).model_dump(exclude_defaults=True)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_recipe_survives_writing(stage: str):
+    """A recipe written out and read again is the same."""
+    recipe = tiny_recipe(stage)
+    assert parse_recipe(recipe.model_dump(mode="json")) == recipe
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"family": "vae"}, "vae.*cyclegan.*pix2pix"),
+    ({"seed": -1}, "seed"),
+    ({"seed": 2**40}, "seed"),
+    ({"training": {"steps": 0}}, r"training\.steps"),
+    ({"training": {"steps": 1, "lerning_rate": 1}}, r"training\.lerning_rate"),
+    ({"training": {}}, r"training\.steps"),
+    ({"training": 3}, "training"),
+    ({"generator": {"depth": 99}}, r"^generator\.depth: [^\n]*$"),
+    ({"generator": {"depht": 5}}, r"^generator\.depht: [^\n]*$"),
+    ({"objective": {"l1": -1}, "generator": {"wings": 2}}, r"generator\.wings.*objective\.l1"),
+    ({"data": {"kind": "content", "train": ["a"], "style": "b"}}, "paired data, not on content"),
+    ({"data": {"kind": "video"}}, "data"),
+    ({"data": {"kind": "paired", "train": ["a"], "crop_px": 40}}, r"data\.crop_px.*multiple of 32"),
+    ({"models": {"AtoB": "../escape"}}, r"models\.AtoB"),
+    ({"colour": 1}, "colour"),
+]
+
+
+@pytest.mark.parametrize(("change", "named"), WRONG, ids=lambda value: str(value)[:40])
+def test_wrong_keys_are_named(change: dict[str, Any], named: str):
+    """A wrong key is named with its table and what is wrong about it, on one line."""
+    with pytest.raises(InvalidRecipe, match=named) as error:
+        parse_recipe(table() | change)
+    assert "pydantic" not in str(error.value)
+
+
+def test_crop_and_scale():
+    """A super-resolution crop that the scale does not divide is refused before training."""
+    recipe = table("srgan-regression")
+    recipe["data"]["crop_px"] = 33
+    with pytest.raises(InvalidRecipe, match=r"data\.crop_px.*multiple of 2"):
+        parse_recipe(recipe)
+
+
+def test_unreadable_files(tmp_path: Path):
+    """A recipe that is absent or no TOML is InvalidRecipe with its path."""
+    broken = tmp_path / "broken.toml"
+    broken.write_text("family =")
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe")
+    for path in (broken, binary, tmp_path / "absent.toml"):
+        with pytest.raises(InvalidRecipe, match=path.name):
+            load_recipe(path)
+
+
+def test_changes(root: Path):
+    """Single keys can be replaced, strings with or without quotes."""
+    changes = ["training.steps=7", "data.direction=AtoB", 'card.data="mine"', "generator.depth = 7"]
+    recipe = load_recipe(root / "recipes" / "facades.toml", changes)
+    unchanged = load_recipe(root / "recipes" / "facades.toml")
+    assert (recipe.training.steps, recipe.training.batch) == (7, unchanged.training.batch)
+    assert (recipe.data.direction, recipe.card["data"]) == ("AtoB", "mine")
+    assert recipe.generator_config().depth == 7
+
+
+@pytest.mark.parametrize("change", ["training.steps", "=3", "a b=3", "training.steps.x=1"])
+def test_changes_that_are_none(root: Path, change: str):
+    """A change that is not table.key=value, or of no known key, is InvalidRecipe."""
+    with pytest.raises(InvalidRecipe):
+        load_recipe(root / "recipes" / "facades.toml", [change])

@@ -1,0 +1,347 @@
+"""The one training loop, for every family and stage: it learns, and nothing stops it for good."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from models import losses
+from models.checkpoint import load_generator
+from models.data import open_samples
+from models.errors import DivergedTraining, InvalidCheckpoint, InvalidRecipe
+from models.features import CONVENTION
+from models.recipe import Recipe
+from models.state import load_state
+from models.training import STATE_FILE, Progress, train
+from tiny_training import STAGES, tiny_recipe, write_data, write_vgg16
+
+by_stage = pytest.mark.parametrize("stage", STAGES)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Use one thread: handing such small tensors to several costs more than it gains."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of `write_data`, and vgg16.safetensors with random weights."""
+    root = tmp_path_factory.mktemp("data")
+    write_data(root)
+    write_vgg16(root / "vgg16.safetensors")
+    return root
+
+
+def run(recipe: Recipe, folder: Path, data_root: Path, **options: Any) -> dict[str, Path]:
+    """Train on the CPU with the random VGG16."""
+    return train(
+        recipe,
+        folder,
+        data_root=data_root,
+        device=torch.device("cpu"),
+        features=data_root / "vgg16.safetensors",
+        **options,
+    )
+
+
+def flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Every leaf of a nested state by its path."""
+    items = value.items() if isinstance(value, dict) else enumerate(value)
+    leaves: dict[str, Any] = {}
+    for key, item in items:
+        path = f"{name}/{key}"
+        leaves |= flat(item, path) if isinstance(item, dict | list) else {path: item}
+    return leaves
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    """Two run folders hold the same networks, optimizers, averages, pools and generators' state."""
+    first, second = (flat(load_state(folder / STATE_FILE)) for folder in (one, other))
+    assert first.keys() == second.keys()
+    different = [
+        path
+        for path, value in first.items()
+        if not (
+            torch.equal(value, second[path])
+            if isinstance(value, torch.Tensor)
+            else value == second[path]
+        )
+    ]
+    assert not different
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    """The logged figures of a run."""
+    return [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """A picture's width and height."""
+    with Image.open(path) as picture:
+        return picture.size
+
+
+@by_stage
+def test_learns(stage: str, data_root: Path, tmp_path: Path):
+    """A short training lowers the generator's non-adversarial loss, and publishes what it made."""
+    recipe = tiny_recipe(stage, steps=24, learning_rate=5e-3, log_every=1, schedule="constant")
+    made = run(recipe, tmp_path, data_root)
+    weights = (
+        recipe.objective_type()
+        .build(
+            recipe.generator_config(),
+            recipe.objective_config(),
+            data_root / "vgg16.safetensors",
+            torch.zeros(1, 3, 32, 32),
+        )
+        .weights
+    )
+
+    def loss(row: dict[str, float]) -> float:
+        return sum(
+            weight * row[f"generator/{name}"]
+            for name, weight in weights.items()
+            if not name.startswith("adversarial")
+        )
+
+    history = [loss(row) for row in rows(tmp_path)]
+    assert sum(history[-6:]) < 0.95 * sum(history[:6])
+    assert made.keys() == recipe.models.keys()
+    for key, path in made.items():
+        loaded = load_generator(path)
+        assert loaded.header.name == recipe.models[key]
+        assert loaded.header.card["steps"] == 24
+        assert loaded.config == recipe.generator_config()
+
+
+@by_stage
+def test_resumes_bit_for_bit(stage: str, data_root: Path, tmp_path: Path):
+    """Stopped after 4 of 8 steps and resumed, a training ends where an uninterrupted one does."""
+    recipe = tiny_recipe(stage, steps=8)
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    made = run(recipe, whole, data_root)
+    assert run(recipe, halves, data_root, stop_after=4) == {}
+    assert load_state(halves / STATE_FILE)["step"] == 4
+    torch.manual_seed(1234)  # another process would have other numbers
+    again = run(recipe, halves, data_root)
+    assert_same_state(whole, halves)
+    for key, path in made.items():
+        assert path.read_bytes() == again[key].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("stage", "options"),
+    [
+        ("srgan-regression", {"channels_last": True, "schedule": "cosine", "warmup_steps": 3}),
+        ("pix2pix", {"ema": 0, "workers": 2, "precision": "bfloat16"}),
+    ],
+)
+def test_resumes_whatever_the_options(
+    stage: str, options: dict[str, Any], data_root: Path, tmp_path: Path
+):
+    """Memory layout, precision, loading processes and averaging leave a resume bit for bit."""
+    recipe = tiny_recipe(stage, steps=6, **options)
+    run(recipe, tmp_path / "whole", data_root)
+    run(recipe, tmp_path / "halves", data_root, stop_after=3)
+    run(recipe, tmp_path / "halves", data_root)
+    assert_same_state(tmp_path / "whole", tmp_path / "halves")
+
+
+def test_resumes_dropout(data_root: Path, tmp_path: Path):
+    """Dropout goes on with the noise an uninterrupted training would have drawn."""
+    recipe = tiny_recipe("pix2pix", steps=6)
+    noisy = {"base_channels": 4, "depth": 6, "norm": "batch", "dropout": 0.5}
+    data = recipe.data.model_copy(update={"load_px": 64, "crop_px": 64})
+    recipe = recipe.model_copy(update={"generator": noisy, "data": data})
+    run(recipe, tmp_path / "whole", data_root)
+    run(recipe, tmp_path / "halves", data_root, stop_after=3)
+    run(recipe, tmp_path / "halves", data_root)
+    assert_same_state(tmp_path / "whole", tmp_path / "halves")
+
+
+def train_in_a_process(folder: Path, data_root: Path, steps: int, *launcher: str) -> list[str]:
+    """The command of a process, or of those that `launcher` starts, that trains the CycleGAN."""
+    program = str(Path(__file__).with_name("train_tiny.py"))
+    return [sys.executable, *launcher, program, str(folder), str(data_root), str(steps)]
+
+
+@pytest.fixture
+def environment(root: Path) -> dict[str, str]:
+    """An environment in which another process finds the project, on one thread."""
+    return os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+
+
+def test_survives_a_kill(data_root: Path, tmp_path: Path, environment: dict[str, str]):
+    """Killed at any moment and started anew in another process, a training ends the same."""
+    command = train_in_a_process(tmp_path / "killed", data_root, 20)
+    process = subprocess.Popen(command, env=environment)
+    while not (tmp_path / "killed" / STATE_FILE).exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert load_state(tmp_path / "killed" / STATE_FILE)["step"] < 20
+    subprocess.run(command, env=environment, check=True)
+    recipe = tiny_recipe("cyclegan", steps=20, batch=1, checkpoint_every=2, log_every=1)
+    run(recipe, tmp_path / "whole", data_root)
+    assert_same_state(tmp_path / "whole", tmp_path / "killed")
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+
+
+def test_two_ranks(data_root: Path, tmp_path: Path, environment: dict[str, str]):
+    """Two processes under torchrun end with the same weights, moved from where they began."""
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    command = train_in_a_process(tmp_path, data_root, 4, *launcher)
+    subprocess.run(command, env=environment, check=True)
+    first, second = (load_file(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    networks = flat(load_state(tmp_path / STATE_FILE)["networks"])
+    assert any(torch.equal(first["0/0"], value) for value in networks.values())
+    assert {path.stem for path in (tmp_path / "models").iterdir()} == {"warm2cold", "cold2warm"}
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_ranks_average_their_gradients(data_root: Path, tmp_path: Path):
+    """Gradients averaged over processes are those of one process with all the samples."""
+    # Losses are means over the batch, so one batch of two equals the mean of two of one.
+    recipe = tiny_recipe("pix2pix", batch=2)
+    objective = recipe.objective_type().build(
+        recipe.generator_config(), recipe.objective_config(), None, None
+    )
+    samples = open_samples(recipe.data, data_root, seed=1)
+    gradients = []
+    for ks in ([0], [1], [0, 1]):
+        batch = {name: torch.stack([samples[k][name] for k in ks]) for name in "ab"}
+        terms, _ = objective.generator_step(batch)
+        gradients.append(torch.autograd.grad(terms["l1"], [*objective.generators.parameters()]))
+    for one, other, both in zip(*gradients, strict=True):
+        torch.testing.assert_close((one + other) / 2, both)
+
+
+def test_a_diverged_training_keeps_its_last_state(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A loss that is not finite stops the training; the last good state and the curves stay."""
+    recipe = tiny_recipe("srgan-regression", steps=8, checkpoint_every=1, log_every=5)
+    run(recipe, tmp_path, data_root, stop_after=3)
+    kept = (tmp_path / STATE_FILE).read_bytes()
+    monkeypatch.setattr(losses, "mean_absolute_error", lambda a, b: (a - b).mean() * torch.nan)
+    with pytest.raises(DivergedTraining, match="step 4"):  # saved every step, logged every fifth
+        run(recipe, tmp_path, data_root)
+    logged_first = recipe.model_copy(
+        update={"training": recipe.training.model_copy(update={"log_every": 1})}
+    )
+    with pytest.raises(DivergedTraining, match=r"generator/pixel.*step 4"):
+        run(logged_first, tmp_path, data_root)
+    assert (tmp_path / STATE_FILE).read_bytes() == kept
+    assert (tmp_path / "losses.png").exists()
+
+
+def test_damaged_state(data_root: Path, tmp_path: Path):
+    """A state file that is cut short, empty or something else is InvalidCheckpoint."""
+    recipe = tiny_recipe("srgan-regression", steps=4)
+    run(recipe, tmp_path, data_root, stop_after=1)
+    state = tmp_path / STATE_FILE
+    whole = state.read_bytes()
+    save_file({"a": torch.zeros(1)}, tmp_path / "other")
+    for content in (whole[:-7], whole[:100], b"", (tmp_path / "other").read_bytes()):
+        state.write_bytes(content)
+        with pytest.raises(InvalidCheckpoint, match=STATE_FILE):
+            run(recipe, tmp_path, data_root)
+    state.write_bytes(whole)
+    run(recipe, tmp_path, data_root)
+
+
+def test_another_recipe_in_the_folder(data_root: Path, tmp_path: Path):
+    """A folder that holds a training with another network is refused, and says what differs."""
+    run(tiny_recipe("srgan-regression"), tmp_path, data_root, stop_after=1)
+    other = tiny_recipe("srgan-regression")
+    other = other.model_copy(update={"generator": other.generator | {"blocks": 2}})
+    with pytest.raises(InvalidRecipe, match="generator"):
+        run(other, tmp_path, data_root)
+
+
+def test_run_folder(data_root: Path, tmp_path: Path):
+    """A run leaves its losses as rows, as a picture and for TensorBoard, and grids of samples."""
+    recipe = tiny_recipe("cyclegan", steps=4, log_every=2, sample_every=2)
+    progress: list[Progress] = []
+    run(recipe, tmp_path, data_root, on_progress=progress.append)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 4]
+    assert [p.step for p in progress] == [1, 2, 4]
+    assert all(p.steps == 4 and p.steps_per_s > 0 for p in progress)
+    named = {f"{kind}_{domain}" for kind in ("adversarial", "cycle", "identity") for domain in "ab"}
+    expected = {f"generator/{name}" for name in named} | {"discriminator/a", "discriminator/b"}
+    assert progress[-1].figures.keys() == expected | {"diversity_a", "diversity_b"}
+    grids = sorted((tmp_path / "samples").iterdir())
+    assert [path.name for path in grids] == ["000002.png", "000004.png"]
+    assert size_of(grids[0]) == (6 * 34 + 2, 2 * 34 + 2)  # six columns, two rows
+    assert min(size_of(tmp_path / "losses.png")) > 100
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_rows_after_the_last_state_are_dropped(data_root: Path, tmp_path: Path):
+    """A resumed training's table has each step once, also when a kill cut its last line."""
+    recipe = tiny_recipe("srgan-regression", steps=4, log_every=1)
+    run(recipe, tmp_path, data_root, stop_after=2)
+    with (tmp_path / "losses.jsonl").open("a") as file:
+        file.write('{"step": 3, "generator/pixel": 1.0}\n{"step": 4, "gener')
+    run(recipe, tmp_path, data_root)
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4]
+    assert rows(tmp_path)[2]["generator/pixel"] != 1.0
+
+
+def test_stops_when_asked(data_root: Path, tmp_path: Path):
+    """Asked to stop, a training ends its step, saves its state and can be resumed from there."""
+    recipe = tiny_recipe("cyclegan", steps=6)
+    answers = iter([False, False, True])
+    assert run(recipe, tmp_path / "asked", data_root, should_stop=lambda: next(answers)) == {}
+    assert load_state(tmp_path / "asked" / STATE_FILE)["step"] == 3
+    run(recipe, tmp_path / "asked", data_root)
+    run(recipe, tmp_path / "whole", data_root)
+    assert_same_state(tmp_path / "whole", tmp_path / "asked")
+
+
+def test_starts_from_another_model(data_root: Path, tmp_path: Path):
+    """The generators start from the weights that [initial] names, which must fit the recipe."""
+    recipe = tiny_recipe("srgan-regression", steps=2)
+    made = run(recipe, tmp_path / "first", data_root)["upscale"]
+    barely = recipe.training.model_copy(update={"steps": 1, "learning_rate": 1e-12})
+    update = {"initial": {"upscale": "base@1"}, "training": barely}
+    find = {"base@1": made}.__getitem__
+    again = run(recipe.model_copy(update=update), tmp_path / "again", data_root, find_model=find)
+    before, after = (load_generator(path).module.state_dict() for path in (made, again["upscale"]))
+    assert all(torch.allclose(before[key], after[key], atol=1e-7) for key in before)
+    wider = recipe.model_copy(update=update | {"generator": recipe.generator | {"channels": 9}})
+    with pytest.raises(InvalidRecipe, match="hyperparameters"):
+        run(wider, tmp_path / "wider", data_root, find_model=find)
+
+
+def test_conventions_are_published(data_root: Path, tmp_path: Path):
+    """A model trained by perceptual terms records the network, its input scale and the layers."""
+    made = run(tiny_recipe("style", steps=1), tmp_path, data_root)["stylize"]
+    conventions = load_generator(made).header.card["conventions"]["features"]
+    assert conventions == CONVENTION | {
+        "content_layer": "relu1_2", "style_layers": ["relu1_1", "relu1_2"],
+    }  # fmt: skip
+
+
+def test_models_are_named_before_training(data_root: Path, tmp_path: Path):
+    """A recipe that leaves a generator without a name is refused before the first step."""
+    recipe = tiny_recipe("cyclegan").model_copy(update={"models": {"AtoB": "one"}})
+    with pytest.raises(InvalidRecipe, match="AtoB, BtoA"):
+        run(recipe, tmp_path, data_root)

@@ -1,0 +1,101 @@
+"""Data sets, recipes and perceptual weights so small that a training takes a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from models.features import VGG16
+from models.recipe import Recipe, parse_recipe
+from pictures import save
+
+STAGES = ("pix2pix", "cyclegan", "srgan-regression", "srgan-adversarial", "style")
+
+_DATA: dict[str, dict[str, Any]] = {
+    "paired": {"train": ["pairs"], "load_px": 36, "crop_px": 32},
+    "unpaired": {"a": ["warm"], "b": ["cold"], "load_px": 36, "crop_px": 32},
+    "highres": {"train": ["warm"], "crop_px": 32},
+    "content": {
+        "train": ["warm"], "style": "style.png", "style_px": 32, "load_px": 36, "crop_px": 32,
+    },
+}  # fmt: skip
+_PATCH = {"patch_layers": 1, "patch_channels": 8}
+_SRRESNET = {"architecture": "srresnet", "channels": 8, "blocks": 1, "scale": 2}
+_STAGES: dict[str, dict[str, Any]] = {
+    "pix2pix": {
+        "models": {"AtoB": "pairs"},
+        "data": "paired",
+        "generator": {"base_channels": 4, "depth": 5, "norm": "instance_affine"},
+        "objective": _PATCH,
+    },
+    "cyclegan": {
+        "models": {"AtoB": "warm2cold", "BtoA": "cold2warm"},
+        "data": "unpaired",
+        "generator": {"base_channels": 4, "blocks": 1},
+        "objective": _PATCH | {"pool": 3},
+    },
+    "srgan-regression": {
+        "models": {"upscale": "regression"},
+        "data": "highres",
+        "generator": _SRRESNET | {"batch_norm": False},
+    },
+    "srgan-adversarial": {
+        "models": {"upscale": "adversarial"},
+        "data": "highres",
+        "generator": _SRRESNET,
+        "objective": {
+            "stage": "adversarial",
+            "perceptual_layer": "relu1_2",
+            "discriminator_channels": 4,
+            "discriminator_dense": 8,
+        },
+    },
+    "style": {
+        "models": {"stylize": "painted"},
+        "data": "content",
+        "generator": {"base_channels": 4, "blocks": 1},
+        "objective": {"content_layer": "relu1_2", "style_layers": ["relu1_1", "relu1_2"]},
+    },
+}
+
+
+def tiny_recipe(stage: str, *, objective: dict[str, Any] | None = None, **training: Any) -> Recipe:
+    """Return a recipe of one of STAGES for the folders of `write_data`."""
+    parts = _STAGES[stage]
+    return parse_recipe(
+        parts
+        | {
+            "family": stage.partition("-")[0],
+            "seed": 1,
+            "data": {"kind": parts["data"]} | _DATA[parts["data"]],
+            "objective": parts.get("objective", {}) | (objective or {}),
+            "training": {"steps": 8, "batch": 2, "learning_rate": 2e-3, "ema": 0.5} | training,
+        }
+    )
+
+
+def write_data(root: Path, count: int = 5, px: int = 40) -> None:
+    """Write warm/, cold/, pairs/ (warm beside its cold twin) and style.png below `root`."""
+    random = np.random.default_rng(0)
+    for folder in ("warm", "cold", "pairs"):
+        (root / folder).mkdir(parents=True)
+    for index in range(count):
+        coarse = random.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+        warm = np.asarray(Image.fromarray(coarse).resize((px, px), Image.Resampling.BICUBIC))
+        cold = 255 - warm
+        both = np.concatenate((warm, cold), axis=1)
+        for folder, pixels in (("warm", warm), ("cold", cold), ("pairs", both)):
+            (root / folder / f"{index}.png").write_bytes(save(Image.fromarray(pixels), "png"))
+    (root / "style.png").write_bytes(save(Image.fromarray(warm), "png"))
+
+
+def write_vgg16(path: Path, deepest: str = "relu1_2") -> Path:
+    """Write random VGG16 weights up to the layer `deepest`, and return `path`."""
+    torch.manual_seed(0)
+    save_file(VGG16((deepest,)).state_dict(), path)
+    return path
