@@ -1,0 +1,192 @@
+"""The versions of every model: those that ship, and those published under the service's folder.
+
+    shipped/<name>.safetensors               version 1, read-only
+    home/models/<name>/<version>.safetensors immutable once published
+    home/models/<name>/<version>.deleted     so that a number never means two things
+    home/models/<name>/promoted              one version a line; the last one serves
+
+Every change is one atomic file operation, so several processes can share a folder.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.checkpoint import NAME_PATTERN, Header, file_sha256, load_generator, read_header
+from models.errors import InvalidCheckpoint, ModelNotFound, ModelProtected
+from models.state import write_atomically
+
+_KEPT_PROMOTIONS = 100
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One immutable set of weights; `promoted` tells whether "name" alone means this one."""
+
+    name: str
+    version: int
+    path: Path
+    header: Header
+    sha256: str
+    promoted: bool
+
+
+class Registry:
+    """Publishes, finds, promotes and deletes versions; a name without a promotion serves none.
+
+    A shipped model is promoted until another version of its name is.
+    """
+
+    def __init__(self, home: Path, shipped: Path = Path(__file__).parent / "weights") -> None:
+        self._folder = home / "models"
+        self._shipped = shipped
+        self._facts: dict[tuple[Path, int, int], tuple[Header, str]] = {}
+
+    def list(self) -> list[ModelVersion]:
+        """Return every version, by name and number; damaged files are logged and left out."""
+        found = []
+        for name in sorted(self._names()):
+            for version, path in sorted(self._files(name).items()):
+                try:
+                    found.append(self._describe(name, version, path))
+                except InvalidCheckpoint as error:
+                    log.warning("%s@%d is left out: %s", name, version, error)
+        return found
+
+    def resolve(self, reference: str) -> ModelVersion:
+        """Return "name" (its promoted version) or "name@version"; raises ModelNotFound."""
+        name, _, number = reference.partition("@")
+        files = self._files(name)
+        if not files:
+            raise ModelNotFound(f"there is no model {name!r}; there are: {self._known()}")
+        version = int(number) if number.isdecimal() else self._promoted(name)
+        if "@" in reference and not number.isdecimal():
+            raise ModelNotFound(f"{reference!r} is not name@version")
+        if version is None:
+            raise ModelNotFound(f"no version of {name!r} is promoted; there are: {sorted(files)}")
+        if version not in files:
+            raise ModelNotFound(f"{name!r} has no version {version}; there are: {sorted(files)}")
+        return self._describe(name, version, files[version])
+
+    def publish(self, path: Path, name: str) -> ModelVersion:
+        """Copy a checkpoint in as the next version of `name`, not yet promoted.
+
+        Raises:
+            InvalidCheckpoint: the file does not load, or the name is none.
+        """
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise InvalidCheckpoint(
+                f"{name!r} is no model name: up to 64 of a-z 0-9 . _ - between letters or digits"
+            )
+        load_generator(path)
+        folder = self._folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".publishing.") as copy:
+            with path.open("rb") as source:
+                shutil.copyfileobj(source, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
+            os.fchmod(copy.fileno(), 0o644)
+            version = self._claim(name, Path(copy.name))
+        return self.resolve(f"{name}@{version}")
+
+    def promote(self, name: str, version: int) -> ModelVersion:
+        """Make `version` the one that `name` alone means; raises ModelNotFound."""
+        self.resolve(f"{name}@{version}")
+        earlier = tuple(v for v in self._history(name) if v != version)
+        self._write_history(name, (*earlier, version))
+        return self.resolve(name)
+
+    def rollback(self, name: str) -> ModelVersion:
+        """Promote the version that was promoted before; raises ModelNotFound if there is none."""
+        history = self._history(name)
+        if len(history) < 2:
+            raise ModelNotFound(f"{name!r} has no earlier promoted version to go back to")
+        self._write_history(name, history[:-1])
+        return self.resolve(name)
+
+    def delete(self, name: str, version: int) -> None:
+        """Remove a published version for good; its number is not used again.
+
+        Raises:
+            ModelNotFound: there is no such version.
+            ModelProtected: it ships with the project, or is the promoted one.
+        """
+        found = self.resolve(f"{name}@{version}")
+        if found.path.parent == self._shipped:
+            raise ModelProtected(f"{name}@{version} ships with Anamorph and stays")
+        if found.promoted:
+            raise ModelProtected(f"{name}@{version} is promoted; promote another one first")
+        found.path.rename(found.path.with_suffix(".deleted"))
+        write_atomically(found.path.with_suffix(".deleted"), lambda target: target.touch())
+
+    def _names(self) -> set[str]:
+        shipped = {path.stem for path in self._shipped.glob("*.safetensors")}
+        return shipped | {path.parent.name for path in self._folder.glob("*/*.safetensors")}
+
+    def _known(self) -> str:
+        return ", ".join(sorted(self._names())) or "none"
+
+    def _files(self, name: str) -> dict[int, Path]:
+        if not re.fullmatch(NAME_PATTERN, name):  # also keeps "../" out of paths
+            return {}
+        files = {
+            int(path.stem): path
+            for path in (self._folder / name).glob("*.safetensors")
+            if path.stem.isdecimal()
+        }
+        shipped = self._shipped / f"{name}.safetensors"
+        if shipped.exists():
+            files[1] = shipped
+        return files
+
+    def _claim(self, name: str, copy: Path) -> int:
+        """Give the copied file the next free number; a link never replaces another's file."""
+        folder = self._folder / name
+        while True:
+            deleted = (int(path.stem) for path in folder.glob("*.deleted"))
+            version = max([0, *self._files(name), *deleted]) + 1
+            try:
+                (folder / f"{version}.safetensors").hardlink_to(copy)
+            except FileExistsError:
+                continue
+            return version
+
+    def _history(self, name: str) -> tuple[int, ...]:
+        """Promotions that still have a file, oldest first."""
+        files = self._files(name)
+        try:
+            lines = (self._folder / name / "promoted").read_text("utf-8").split()
+        except FileNotFoundError:
+            lines = []
+        if self._shipped / f"{name}.safetensors" in files.values() and "1" not in lines:
+            lines.insert(0, "1")
+        return tuple(int(line) for line in lines if line.isdecimal() and int(line) in files)
+
+    def _write_history(self, name: str, history: tuple[int, ...]) -> None:
+        text = "".join(f"{version}\n" for version in history[-_KEPT_PROMOTIONS:])
+        path = self._folder / name / "promoted"
+        write_atomically(path, lambda target: target.write_text(text, "utf-8"))
+
+    def _promoted(self, name: str) -> int | None:
+        history = self._history(name)
+        return history[-1] if history else None
+
+    def _describe(self, name: str, version: int, path: Path) -> ModelVersion:
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise InvalidCheckpoint(f"{path.name} has gone: {error}") from error
+        key = (path, stat.st_mtime_ns, stat.st_size)
+        if key not in self._facts:
+            self._facts[key] = read_header(path), file_sha256(path)
+        header, sha256 = self._facts[key]
+        return ModelVersion(name, version, path, header, sha256, version == self._promoted(name))

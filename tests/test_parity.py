@@ -1,0 +1,174 @@
+"""Our networks give the answers of the projects whose checkpoints they load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from models.blocks import parameter_count
+from models.checkpoint import Header, load_generator, save_generator
+from models.families import family
+from models.importers import import_foreign
+from models.layouts import import_discriminator, import_state
+
+GOLDENS = Path(__file__).parent / "goldens"
+FOREIGN = sorted((GOLDENS / "foreign").glob("*.safetensors"))
+FORMAT1: dict[str, dict[str, Any]] = {
+    "pix2pix": {"base_channels": 1, "depth": 5},
+    "cyclegan": {"base_channels": 2, "blocks": 1},
+    "srgan": {"channels": 4, "blocks": 2, "scale": 2},
+    "style": {"base_channels": 2, "blocks": 1},
+}
+REFERENCES = (
+    "cyclegan-resnet6-instance-dropoutslot",
+    "cyclegan-resnet9-instance",
+    "faststyle-transformer",
+    "patchgan-n3-batch",
+    "patchgan-n3-instance",
+    "patchgan-pixel-instance",
+    "pix2pix-unet128-batch-grey-in",
+    "pix2pix-unet128-instance",
+    "pix2pix-unet256-batch",
+    "srgan-prelu-bn-x4",
+    "srresnet-nobn-x2",
+    "srresnet-nobn-x4",
+)
+RANGES = {"signed": (-1.0, 1.0), "unit": (0.0, 1.0), "byte": (0.0, 255.0)}
+PARITY = 1e-4  # of the range of the stored output
+
+
+@pytest.fixture
+def updating(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--update-goldens"))
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def weights_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    state = {k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")}
+    return {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+
+
+def generator_of(state: dict[str, Tensor], *, per_image: bool) -> tuple[nn.Module, str]:
+    """Import a foreign state; return the network and the range the other project works in."""
+    imported = import_state(state, per_image=per_image)
+    kind = family(imported.family)
+    config = kind.generator_config.model_validate(imported.config)
+    network = kind.build_generator(config)
+    network.load_state_dict(imported.state)
+    return network.eval(), getattr(config, "value_range", "signed")
+
+
+@torch.no_grad()
+def answer(network: nn.Module, picture: Tensor, value_range: str) -> Tensor:
+    """Ask a network of ours in the range of the other project."""
+    low, high = RANGES[value_range]
+    signed: Tensor = network((picture - low) / (high - low) * 2 - 1)
+    return (signed + 1) / 2 * (high - low) + low
+
+
+def assert_parity(found: Tensor, stored: Tensor) -> None:
+    error = ((found - stored).abs().max() / (stored.max() - stored.min())).item()
+    assert error < PARITY, f"off by {error:.2e} of the range"
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_reference(shared: Path, name: str) -> None:
+    """Every reference file loads by its keys alone and gives its stored output within 1e-4."""
+    tensors, _ = read(shared / "golden" / f"{name}.safetensors")
+    state = weights_of(tensors)
+    if name.startswith("patchgan"):
+        with torch.no_grad():
+            assert_parity(import_discriminator(state)(tensors["input"]), tensors["output"])
+        return
+    for key, per_image in (("output", False), ("output_batchnorm_of_one", True)):
+        if key in tensors:
+            network, value_range = generator_of(state, per_image=per_image)
+            assert_parity(answer(network, tensors["input"], value_range), tensors[key])
+
+
+@pytest.mark.parametrize("path", FOREIGN, ids=lambda path: path.stem)
+def test_small_golden(path: Path, updating: bool) -> None:
+    """A small file in each foreign layout gives its committed output within 1e-4."""
+    tensors, facts = read(path)
+    state, stride = weights_of(tensors), int(facts["output_stride"])
+    low, high = RANGES[facts["range"]]
+    picture = tensors["input"] / 255 * (high - low) + low
+    found = {}
+    if "patchgan" in path.stem:
+        found["output"] = import_discriminator(state)(picture).detach()
+    else:
+        for key, per_image in (("output", False), ("output_batchnorm_of_one", True)):
+            network, value_range = generator_of(state, per_image=per_image)
+            assert value_range == facts["range"]
+            if key == "output" or "unet" in path.stem:
+                found[key] = answer(network, picture, value_range)
+    found = {key: value[..., ::stride, ::stride].contiguous() for key, value in found.items()}
+    if updating:
+        save_file(tensors | found, path, facts)
+    for key, value in found.items():
+        assert_parity(value, read(path)[0][key])
+
+
+@pytest.mark.parametrize("family_id", FORMAT1)
+def test_format_1(family_id: str, updating: bool) -> None:
+    """A checkpoint written by the first version loads and gives the answer it gave then."""
+    path = GOLDENS / "format1" / f"{family_id}.safetensors"
+    answers = path.with_suffix(".answer.safetensors")
+    if updating and not path.exists():
+        kind, config = family(family_id), FORMAT1[family_id]
+        generator = kind.build_generator(kind.generator_config(**config))
+        header = Header(family=family_id, generator=config, name=f"golden-{family_id}")
+        save_generator(path, generator, header, torch.float16)
+    loaded = load_generator(path)
+    if updating:
+        picture = torch.rand(1, 3, 32, 32).mul(255).round().to(torch.uint8)
+        output = loaded.module(picture / 127.5 - 1)[..., ::4, ::4].contiguous()
+        save_file({"input": picture, "output": output}, answers)
+    tensors, _ = read(answers)
+    found = loaded.module(tensors["input"] / 127.5 - 1)[..., ::4, ::4]
+    assert_parity(found, tensors["output"])
+
+
+@pytest.mark.parametrize(
+    ("family_id", "config", "count"),
+    [
+        ("cyclegan", {"blocks": 9, "upsampling": "transposed"}, 11_378_179),
+        ("cyclegan", {"blocks": 6, "upsampling": "transposed"}, 7_837_699),
+        ("pix2pix", {"depth": 8}, 54_413_955),
+        ("pix2pix", {"depth": 7}, 41_828_995),
+        ("srgan", {"batch_norm": False}, 1_517_571),
+        ("srgan", {"architecture": "srresnet", "blocks": 5, "output": "tanh"}, 734_219),
+        ("style", {}, 1_679_235),
+    ],
+)
+def test_parameter_count(family_id: str, config: dict[str, Any], count: int) -> None:
+    """A generator of the published size has the published number of parameters."""
+    kind = family(family_id)
+    with torch.device("meta"):
+        generator = kind.build_generator(kind.generator_config(**config))
+    assert parameter_count(generator) == count
+
+
+def test_import_of_a_wrapped_file(tmp_path: Path) -> None:
+    """A .pth of another project becomes a generator whose card says what was recognised."""
+    tensors, _ = read(GOLDENS / "foreign" / "pix2pix-unet128-grey.safetensors")
+    path = tmp_path / "latest_net_G.pth"
+    state = {f"module.{key}": value for key, value in weights_of(tensors).items()}
+    torch.save({"epoch": 200, "state_dict": state}, path)
+    loaded = import_foreign(path)
+    assert loaded.header.card["layout"] == "pytorch-CycleGAN-and-pix2pix U-Net"
+    assert loaded.header.generator["statistics"] == "image"
+    assert loaded.header.name == "latest_net_g"
+    picture = tensors["input"] / 127.5 - 1
+    stored = tensors["output_batchnorm_of_one"]
+    assert_parity(loaded.module(picture)[..., ::8, ::8], stored)

@@ -1,0 +1,143 @@
+"""Versions of models: published once, promoted, rolled back, deleted."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from models.checkpoint import Header, save_generator
+from models.errors import InvalidCheckpoint, ModelNotFound, ModelProtected
+from models.families import family
+from models.registry import Registry
+
+CONFIG = {"base_channels": 2, "blocks": 1}
+
+
+def write_model(path: Path) -> Path:
+    """Write new random weights."""
+    kind = family("style")
+    generator = kind.build_generator(kind.generator_config(**CONFIG))
+    save_generator(path, generator, Header(family="style", generator=CONFIG, name="wave"))
+    return path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "trained.safetensors")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "home", shipped=tmp_path / "weights")
+
+
+def test_publish_and_promote(registry: Registry, source: Path) -> None:
+    """A published version is found by number at once, and by name once it is promoted."""
+    assert registry.publish(source, "wave").version == 1
+    assert registry.resolve("wave@1").path.read_bytes() == source.read_bytes()
+    with pytest.raises(ModelNotFound, match="promoted"):
+        registry.resolve("wave")
+    assert registry.promote("wave", 1).promoted
+    assert registry.resolve("wave").version == 1
+
+
+def test_list(registry: Registry, source: Path) -> None:
+    """The list holds every version by name and number, with the promoted ones marked."""
+    for name in ("wave", "udnie", "wave"):
+        registry.publish(source, name)
+    registry.promote("wave", 2)
+    found = [(m.name, m.version, m.promoted) for m in registry.list()]
+    assert found == [("udnie", 1, False), ("wave", 1, False), ("wave", 2, True)]
+
+
+def test_shipped_models(registry: Registry, tmp_path: Path, source: Path) -> None:
+    """A shipped model is version 1, serves without a promotion and is never deleted."""
+    write_model(tmp_path / "weights" / "wave.safetensors")
+    assert registry.resolve("wave").version == 1
+    assert registry.publish(source, "wave").version == 2
+    assert registry.resolve("wave").version == 1
+    registry.promote("wave", 2)
+    assert registry.rollback("wave").version == 1
+    with pytest.raises(ModelProtected, match="ships"):
+        registry.delete("wave", 1)
+
+
+def test_rollback(registry: Registry, source: Path) -> None:
+    """Rolling back promotes what was promoted before, until nothing is left to go back to."""
+    for _ in range(3):
+        registry.publish(source, "wave")
+    for version in (1, 2, 3):
+        registry.promote("wave", version)
+    registry.delete("wave", 2)
+    assert registry.rollback("wave").version == 1
+    with pytest.raises(ModelNotFound, match="earlier"):
+        registry.rollback("wave")
+
+
+def test_delete(registry: Registry, source: Path) -> None:
+    """A deleted version is gone and its number is never used again; the promoted one stays."""
+    for _ in range(2):
+        registry.publish(source, "wave")
+    registry.promote("wave", 1)
+    with pytest.raises(ModelProtected, match="promoted"):
+        registry.delete("wave", 1)
+    registry.delete("wave", 2)
+    with pytest.raises(ModelNotFound):
+        registry.resolve("wave@2")
+    assert registry.publish(source, "wave").version == 3
+
+
+def test_versions_survive_a_restart(registry: Registry, tmp_path: Path, source: Path) -> None:
+    """Another process with the same folder sees the same versions and promotions."""
+    registry.publish(source, "wave")
+    registry.promote("wave", 1)
+    assert Registry(tmp_path / "home", shipped=tmp_path / "weights").list() == registry.list()
+
+
+def test_concurrent_publishing(registry: Registry, source: Path) -> None:
+    """Versions published at the same time all get numbers of their own."""
+    with ThreadPoolExecutor(4) as pool:
+        published = list(pool.map(lambda _: registry.publish(source, "wave").version, range(8)))
+    assert sorted(published) == list(range(1, 9))
+    assert not list(source.parent.glob("home/models/wave/.*"))
+
+
+def test_a_damaged_file_is_never_published(registry: Registry, tmp_path: Path) -> None:
+    """Publishing refuses a file that does not load and leaves no trace of it."""
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"\x08\0\0\0\0\0\0\0{}")
+    with pytest.raises(InvalidCheckpoint):
+        registry.publish(damaged, "wave")
+    assert registry.list() == []
+
+
+def test_a_damaged_version_hides_no_other(
+    registry: Registry, tmp_path: Path, source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A version damaged on disk is logged and left out of the list."""
+    registry.publish(source, "wave")
+    (tmp_path / "home/models/wave/2.safetensors").write_bytes(b"")
+    assert [m.version for m in registry.list()] == [1]
+    assert "wave@2" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name", ["", "../up", "a/b", "Wave", "wave@1", ".hidden", "a" * 65, "wave\n"]
+)
+def test_names(registry: Registry, source: Path, name: str) -> None:
+    """A name that could leave the folder or confuse a reference is refused."""
+    with pytest.raises(InvalidCheckpoint, match="no model name"):
+        registry.publish(source, name)
+
+
+@pytest.mark.parametrize(
+    "reference", ["none", "wave@2", "wave@x", "wave@", "../wave", "wave@1@1", ""]
+)
+def test_unknown_references(registry: Registry, source: Path, reference: str) -> None:
+    """A reference to nothing is a ModelNotFound that says what there is."""
+    registry.publish(source, "wave")
+    registry.promote("wave", 1)
+    with pytest.raises(ModelNotFound):
+        registry.resolve(reference)
