@@ -1,0 +1,212 @@
+"""`evaluate`: a model's figures on the test data that its card names.
+
+Answers are computed in float32, one whole picture at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from pydantic import Field, ValidationError
+from torch import Tensor
+
+from models import images, metrics
+from models.checkpoint import LoadedGenerator
+from models.data import PairedSamples, Pictures, style_image
+from models.errors import InvalidRecipe
+from models.families.style.objective import PerceptualTerms, StyleConfig
+from models.family import Config, Task
+from models.features import load_vgg16
+from models.images import Pixels
+from models.protocols import (
+    Answer,
+    Pair,
+    Table,
+    mean_colours,
+    paired_table,
+    stylize_table,
+    unpaired_table,
+    upscale_table,
+)
+from models.recipe import ContentData, PairedData, Recipe, UnpairedData, parse_recipe
+
+
+class UpscaleTest(Config):
+    """[card.evaluation] of an upscaler: folders that hold HR and LRbicx2 or LRbicx4."""
+
+    sets: tuple[str, ...] = ("sr_bench/Set5", "sr_bench/Set14")
+
+
+class PairedTest(Config):
+    """[card.evaluation] of a paired translation: a folder laid out as the training's."""
+
+    test: str
+    targets: tuple[str, ...] = ()
+
+
+class UnpairedTest(Config):
+    """[card.evaluation.AtoB] or [card.evaluation.BtoA] of an unpaired translation.
+
+    Attributes:
+        source: pictures to be translated.
+        target: real pictures of the other domain.
+        reference: further real pictures of it, for the distance of real ones to real ones.
+    """
+
+    source: str
+    target: str
+    reference: str
+
+
+class StylizeTest(Config):
+    """[card.evaluation] of a style: a folder of photos, of which `limit` are painted."""
+
+    photos: str
+    limit: int = Field(20, ge=1)
+
+
+def evaluate(
+    loaded: LoadedGenerator,
+    data_root: Path,
+    *,
+    features: Path | None = None,
+    limit: int | None = None,
+    steps: int = 50,
+    device: torch.device | None = None,
+) -> list[Table]:
+    """Measure a model on the test data that the [evaluation] table of its card names.
+
+    Args:
+        loaded: the model; moved to `device`.
+        data_root: what the card's paths are relative to.
+        features: VGG16 weights; None takes torchvision's, except that upscalers then go without
+            the perceptual figure.
+        limit: use at most this many pictures of a folder, evenly spaced in the order of names.
+        steps: steps of direct optimisation that a style is compared with.
+        device: where to run; None is the CPU.
+
+    Raises:
+        InvalidRecipe: the card does not say how to evaluate.
+        InvalidDataset: a folder is missing or holds too little.
+        MissingFeatures: no VGG16 weights are at hand.
+    """
+    device = device or torch.device("cpu")
+    name = loaded.header.name
+    table = loaded.header.card.get("evaluation", {})
+    answer = _answerer(loaded, device)
+    if loaded.family.task is Task.UPSCALE:
+        scale = loaded.family.scale(loaded.config)
+        perceptual = (
+            load_vgg16(metrics.PERCEPTUAL_LAYERS, features).to(device) if features else None
+        )
+        return [
+            upscale_table(
+                name,
+                answer,
+                folder,
+                *upscale_test_pictures(data_root, folder, scale, limit),
+                perceptual,
+            )
+            for folder in _parse(UpscaleTest, table).sets
+        ]
+    recipe = _recipe(loaded)
+    if recipe.features:
+        features = data_root / recipe.features
+    match recipe.data:
+        case ContentData():
+            content = _parse(StylizeTest, table)
+            photos = _pictures(data_root, content.photos, limit or content.limit)
+            style = style_image(recipe.data, data_root)
+            config = cast(StyleConfig, recipe.objective_config())
+            terms = PerceptualTerms.load(config, style, features).to(device)
+            return [stylize_table(name, answer, content.photos, photos, terms, steps)]
+        case PairedData():
+            paired = _parse(PairedTest, table)
+            folders = {"train": (paired.test,), "targets": paired.targets}
+            pairs = _pairs(recipe.data.model_copy(update=folders), data_root, limit)
+            colours = mean_colours(_pairs(recipe.data, data_root, None))
+            network = load_vgg16((metrics.KID_LAYER,), features).to(device)
+            return [paired_table(name, answer, paired.test, list(pairs), colours, network)]
+        case UnpairedData():
+            direction = next((key for key, model in recipe.models.items() if model == name), "AtoB")
+            unpaired = _parse(UnpairedTest, table.get(direction, {}))
+            source = _pictures(data_root, unpaired.source, limit)
+            target = _pictures(data_root, unpaired.target, limit)
+            reference = _pictures(data_root, unpaired.reference, len(target))
+            network = load_vgg16((metrics.KID_LAYER,), features).to(device)
+            title = f"{unpaired.source} to {unpaired.target}"
+            return [unpaired_table(name, answer, title, source, target, reference, network)]
+        case _:
+            raise InvalidRecipe(f"{name} was trained on {recipe.data.kind} data, which has no test")
+
+
+def _answerer(loaded: LoadedGenerator, device: torch.device) -> Answer:
+    """Run the model on one picture of any size, mirrored at right and bottom to fit its rule."""
+    module = loaded.module.to(device)
+    rule = loaded.family.size_rule(loaded.config)
+    scale = loaded.family.scale(loaded.config)
+
+    @torch.no_grad()
+    def answer(picture: Pixels) -> Pixels:
+        height, width = picture.shape[:2]
+        to_height, to_width = rule.padded(height, width)
+        margins = ((0, to_height - height), (0, to_width - width), (0, 0))
+        padded = np.pad(picture, margins, mode="reflect")
+        output = module(images.to_tensor(padded)[None].to(device))[0]
+        return images.to_rgb(output[:, : height * scale, : width * scale])
+
+    return answer
+
+
+def upscale_test_pictures(
+    root: Path, folder: str, scale: int, limit: int | None = None
+) -> tuple[list[Pixels], list[Pixels]]:
+    """Return the reduced pictures of a super-resolution test set and the originals."""
+    low = _pictures(root, f"{folder}/LRbicx{scale}", limit)
+    return low, _pictures(root, f"{folder}/HR", limit)
+
+
+def _pictures(root: Path, folder: str, limit: int | None) -> list[Pixels]:
+    """Return at most `limit` pictures of a folder, evenly spaced in the order of their names."""
+    pictures = Pictures(root, [folder])
+    return [_pixels(pictures[index]) for index in _spread(len(pictures), limit)]
+
+
+def _pairs(data: PairedData, root: Path, limit: int | None) -> Iterator[Pair]:
+    samples = PairedSamples(data, root, seed=0)
+    for index in _spread(samples.pair_count, limit):
+        condition, target = samples.pair(index)
+        yield _pixels(condition), _pixels(target)
+
+
+def _spread(count: int, limit: int | None) -> list[int]:
+    kept = min(count, limit or count)
+    return [index * count // kept for index in range(kept)]
+
+
+def _pixels(picture: Tensor) -> Pixels:
+    return cast(Pixels, picture.permute(1, 2, 0).contiguous().numpy())
+
+
+def _recipe(loaded: LoadedGenerator) -> Recipe:
+    recipe = loaded.header.card.get("recipe")
+    if recipe is None:
+        raise InvalidRecipe(f"the card of {loaded.header.name} names no recipe, so no test data")
+    return parse_recipe(recipe)
+
+
+_Test = TypeVar("_Test", bound=Config)
+
+
+def _parse(kind: type[_Test], table: dict[str, Any]) -> _Test:
+    try:
+        return kind.model_validate(table)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
+        )
+        raise InvalidRecipe(f"the card's [evaluation] table: {wrong}") from error

@@ -1,0 +1,188 @@
+"""`anamorph evaluate`: every kind of model beside what can be had without it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from app.cli import app as commands
+from models import evaluation, images, metrics
+from models.checkpoint import Header, LoadedGenerator, load_generator, save_generator
+from models.errors import InvalidDataset, InvalidRecipe
+from models.evaluation import evaluate
+from models.families import family
+from models.protocols import Table, mean_colours
+from models.recipe import load_recipe
+from tiny_training import tiny_recipe, write_data, write_vgg16
+
+RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"))
+UNPAIRED = {"source": "warm", "target": "cold", "reference": "cold"}
+TESTS: dict[str, Any] = {
+    "pix2pix": {"test": "pairs"},
+    "cyclegan": {"AtoB": UNPAIRED},
+    "srgan-regression": {"sets": ["bench"]},
+    "style": {"photos": "warm", "limit": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with every kind of test folder, and VGG16's weights, random."""
+    root = tmp_path_factory.mktemp("data")
+    write_data(root, count=6)
+    for high in sorted((root / "warm").iterdir()):
+        original = images.decode(high.read_bytes(), images.Limits()).rgb
+        for folder, px in (("HR", 40), ("LRbicx2", 20)):
+            path = root / "bench" / folder / high.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture = images.Picture(images.resize(original, px, px), None, "png")
+            path.write_bytes(images.encode(picture, "png"))
+    write_vgg16(root / "vgg16.safetensors", metrics.KID_LAYER)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _small_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "KID_PX", 32)
+
+
+def model_file(folder: Path, stage: str, tests: Any = None) -> Path:
+    """Write an untrained model with the card that the training writes."""
+    recipe = tiny_recipe(stage)
+    config = recipe.generator_config()
+    card = {"recipe": recipe.model_dump(mode="json", exclude={"card"})}
+    card["evaluation"] = TESTS[stage] if tests is None else tests
+    torch.manual_seed(0)
+    path = folder / "model.safetensors"
+    header = Header(
+        family=recipe.family,
+        generator=config.model_dump(),
+        name=next(iter(recipe.models.values())),
+        card=card,
+    )
+    save_generator(path, family(recipe.family).build_generator(config).eval(), header)
+    return path
+
+
+def measured(path: Path, data: Path, **options: Any) -> Table:
+    """The one table of a model."""
+    loaded = load_generator(path)
+    (table,) = evaluate(loaded, data, features=data / "vgg16.safetensors", **options)
+    return table
+
+
+@pytest.mark.parametrize(
+    ("stage", "columns", "baselines"),
+    [
+        ("pix2pix", ["L1", "KID", "+-"], ["unchanged", "input colour", "two halves"]),
+        ("cyclegan", ["KID", "+-"], ["unchanged", "real against real"]),
+        ("srgan-regression", ["PSNR", "SSIM", "perceptual"], ["bicubic"]),
+        ("style", ["objective", "/ photo", "/ noise"], ["from the photo", "noise", "unchanged"]),
+    ],
+)
+def test_every_kind_of_model(tmp_path: Path, data: Path, stage: str, columns: Any, baselines: Any):
+    """A model's figures come first, then its baselines', each column with its protocol."""
+    path = model_file(tmp_path, stage)
+    table = measured(path, data, steps=1)
+    assert list(table.protocols) == columns
+    name, *rest = table.rows
+    assert name == load_generator(path).header.name
+    assert all(words in row for words, row in zip(baselines, rest, strict=True))
+    assert json.loads(json.dumps(table.as_card()))["rows"][name].keys() == table.protocols.keys()
+    assert all(f"{column}: {how}" in str(table) for column, how in table.protocols.items())
+
+
+def test_figures_are_of_the_pictures(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
+    """A translation that is right has an L1 of zero and the kernel distance of real pictures."""
+    monkeypatch.setattr(evaluation, "_answerer", lambda *_: lambda warm: 255 - warm)
+    table = measured(model_file(tmp_path, "pix2pix"), data)
+    (l1, distance, error), unchanged, mean_colour, _ = table.rows.values()
+    assert l1 == 0
+    assert distance is not None
+    assert error is not None
+    assert distance <= error
+    assert mean_colour[0] < unchanged[0]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("limit", "count"), [(3, 3), (99, 6)])
+def test_the_limit(tmp_path: Path, data: Path, limit: int, count: int):
+    """A limit takes that many pictures of a folder, or all there are."""
+    path = model_file(tmp_path, "srgan-regression")
+    (table,) = evaluate(load_generator(path), data, limit=limit)
+    assert f"{count} pictures" in table.title
+
+
+def test_upscalers_need_no_card(tmp_path: Path, data: Path):
+    """An upscaler from elsewhere is measured on the usual sets, without VGG16 if there is none."""
+    path = model_file(tmp_path, "srgan-regression", {})
+    with pytest.raises(InvalidDataset, match="sr_bench/Set5"):
+        evaluate(load_generator(path), data)
+    (table,) = evaluate(load_generator(model_file(tmp_path, "srgan-regression")), data)
+    assert list(table.protocols) == ["PSNR", "SSIM"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "tests", "words"),
+    [
+        ("pix2pix", {}, "test: Field required"),
+        ("pix2pix", {"test": "pairs", "tset": 1}, "tset"),
+        ("cyclegan", {"BtoA": UNPAIRED}, "source: Field required"),
+    ],
+)
+def test_a_card_that_does_not_say(tmp_path: Path, data: Path, stage: str, tests: Any, words: str):
+    """A card without its test folders is refused with the key that is missing or wrong."""
+    with pytest.raises(InvalidRecipe, match=words):
+        measured(model_file(tmp_path, stage, tests), data)
+
+
+def test_a_card_without_recipe(tmp_path: Path, data: Path):
+    """A translation from elsewhere has no test data, which is said."""
+    loaded = load_generator(model_file(tmp_path, "pix2pix"))
+    header = loaded.header.model_copy(update={"card": {}})
+    bare = LoadedGenerator(loaded.family, loaded.config, loaded.module, header, loaded.sha256)
+    with pytest.raises(InvalidRecipe, match="no recipe"):
+        evaluate(bare, data)
+
+
+def test_mean_colours_of_a_noisy_label_map():
+    """Each label colour gets the mean colour of its pixels, though compression blurs the label."""
+    random = np.random.default_rng(0)
+    labels = np.array([(0, 0, 170), (255, 85, 0)])[random.integers(0, 2, (30, 30))]
+    photo = np.where(labels[..., :1] > 100, (200, 100, 50), (20, 40, 60)).astype(np.uint8)
+    noisy = (labels + random.integers(-40, 41, labels.shape)).clip(0, 255).astype(np.uint8)
+    colours = mean_colours([(noisy, photo)])
+    assert colours[0b000010].tolist() == [20, 40, 60]
+    assert colours[0b110100].tolist() == [200, 100, 50]
+    assert np.abs(colours[0b111111] - photo.mean((0, 1))).max() < 1
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_of_the_project_name_their_tests(path: Path, shared: Path):
+    """Every recipe's card names test folders that exist and that it does not train on."""
+    recipe = load_recipe(path)
+    table = recipe.card["evaluation"]
+    tables = table.values() if recipe.data.kind == "unpaired" else [table]
+    training = set(getattr(recipe.data, "train", ())) | set(getattr(recipe.data, "a", ()))
+    for test in tables:
+        named = {key: value for key, value in test.items() if key not in ("limit", "reference")}
+        folders = named.pop("sets", None) or list(named.values())
+        assert folders
+        assert not training & set(folders)
+        assert all((shared / "data" / folder).is_dir() for folder in folders)
+
+
+def test_the_command(tmp_path: Path, data: Path):
+    """`anamorph evaluate` prints the table of a file."""
+    path = model_file(tmp_path, "srgan-regression")
+    result = CliRunner().invoke(commands, ["evaluate", str(path), "--data", str(data)])
+    assert result.exit_code == 0, result.output
+    assert "bench, x2: 6 pictures" in result.output
+    assert "bicubic (Pillow)" in result.output
+    missing = CliRunner().invoke(commands, ["evaluate", "no-such", "--data", str(data)])
+    assert missing.exit_code == 1
