@@ -18,6 +18,11 @@ hypothesis.settings.register_profile("anamorph", deadline=None)
 hypothesis.settings.load_profile("anamorph")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --update-goldens, which writes tests/goldens anew from what the code answers now."""
+    parser.addoption("--update-goldens", action="store_true", help="rewrite tests/goldens")
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository's root."""

@@ -1,0 +1,199 @@
+"""One queue and one thread in front of a device: dynamic batching with per-request isolation."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from app.errors import DeadlineExceeded, NotReady, QueueFull
+
+T = TypeVar("T")
+
+
+class Forward(Protocol):
+    """What the batcher asks of an engine: (B, 3, H, W) -> (B, 3, sH, sW), float32 on the CPU."""
+
+    def __call__(self, batch: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[T]):
+    """A result, how long it waited and ran, and how many shared its run."""
+
+    value: T
+    queued_s: float
+    ran_s: float
+    batch_size: int
+
+
+@dataclass(eq=False, slots=True)
+class _Item:
+    key: Hashable
+    run: Callable[[Sequence[Any]], Sequence[Any]]
+    argument: Any
+    arrived: float
+    answer: asyncio.Future[Done[Any]] = field(default_factory=asyncio.Future)
+
+
+class Batcher:
+    """Collects pictures of one size for one engine and runs them together, oldest first.
+
+    The clock starts at the first waiting picture: it waits at most `max_wait_ms` for others of
+    its kind, and not at all when no announced request could bring one. An error of a batch is
+    found again picture by picture, so that it reaches only the pictures that cause it. Whoever is
+    cancelled or late leaves the queue. To be used from one event loop.
+    """
+
+    def __init__(self, max_batch: int, max_wait_ms: float, queue_limit: int) -> None:
+        self.max_batch = max_batch
+        self.max_wait_s = max_wait_ms / 1000
+        self.queue_limit = queue_limit
+        self._queue: list[_Item] = []
+        self._announced = 0
+        self._changed = asyncio.Event()
+        self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
+        self._worker: asyncio.Task[None] | None = None
+        self._typical_run_s = 0.1
+
+    def start(self) -> None:
+        """Begin to take work; call within the running event loop."""
+        self._worker = asyncio.create_task(self._work())
+
+    async def close(self) -> None:
+        """Refuse what waits and let the run under way come to its end."""
+        if self._worker:
+            self._worker.cancel()
+            await asyncio.gather(self._worker, return_exceptions=True)
+        for item in self._queue:
+            if not item.answer.done():
+                item.answer.set_exception(NotReady("the service is stopping"))
+        await asyncio.to_thread(self._device_thread.shutdown)
+
+    @property
+    def depth(self) -> int:
+        """Pictures waiting."""
+        return len(self._queue)
+
+    def ensure_room(self) -> None:
+        """Raise QueueFull if the pictures waiting and announced fill the queue."""
+        self._refuse_beyond_limit(len(self._queue) + self._announced)
+
+    @contextlib.contextmanager
+    def announced(self) -> Iterator[None]:
+        """While inside, a picture may be on its way: a batch that could hold it waits for it."""
+        self._announced += 1
+        try:
+            yield
+        finally:
+            self._announced -= 1
+            self._changed.set()
+
+    async def submit(self, engine: Forward, image: Tensor, deadline_s: float) -> Done[Tensor]:
+        """Return the engine's answer (3, sH, sW) for one picture (3, H, W).
+
+        Raises QueueFull at once, DeadlineExceeded after `deadline_s`, NotReady when stopping.
+        """
+
+        def run(images: Sequence[Tensor]) -> Sequence[Tensor]:
+            return engine(torch.stack(tuple(images))).unbind(0)
+
+        self._refuse_beyond_limit(len(self._queue))
+        # The item's closure keeps the engine alive, so its id cannot be used twice meanwhile.
+        return await self._enqueue((id(engine), *image.shape), run, image, deadline_s)
+
+    async def call(self, work: Callable[[], T], deadline_s: float) -> Done[T]:
+        """Run `work()` alone on the device's thread, in turn.
+
+        Raises as `submit` does, but never QueueFull: it is a part of something admitted before.
+        """
+        return await self._enqueue(object(), lambda works: [works[0]()], work, deadline_s)
+
+    async def _enqueue(
+        self,
+        key: Hashable,
+        run: Callable[[Sequence[Any]], Sequence[Any]],
+        argument: Any,
+        deadline_s: float,
+    ) -> Done[Any]:
+        if self._worker is None or self._worker.done():
+            raise NotReady("the service is stopping")
+        item = _Item(key, run, argument, time.monotonic())
+        self._queue.append(item)
+        self._changed.set()
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await item.answer
+        except TimeoutError:
+            raise DeadlineExceeded(f"no answer within {deadline_s:.3g} s (deadline_s)") from None
+        finally:
+            if item in self._queue:
+                self._queue.remove(item)
+                self._changed.set()
+
+    def _refuse_beyond_limit(self, waiting: int) -> None:
+        if waiting >= self.queue_limit:
+            raise QueueFull(
+                f"{self.queue_limit} pictures (queue_limit) are waiting already",
+                retry_after_s=waiting * self._typical_run_s,
+            )
+
+    async def _work(self) -> None:
+        while True:
+            batch = self._ready_batch()
+            if not batch:
+                self._changed.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._patience_s()):
+                        await self._changed.wait()
+                continue
+            for item in batch:
+                self._queue.remove(item)
+            await self._run(batch)
+
+    def _ready_batch(self) -> list[_Item]:
+        if not self._queue:
+            return []
+        alike = [item for item in self._queue if item.key == self._queue[0].key][: self.max_batch]
+        full = len(alike) == self.max_batch or not self._announced
+        return alike if full or self._patience_s() == 0 else []
+
+    def _patience_s(self) -> float | None:
+        """Seconds until the first waiting picture must run; None when nothing waits."""
+        if not self._queue:
+            return None
+        return max(0.0, self._queue[0].arrived + self.max_wait_s - time.monotonic())
+
+    async def _run(self, batch: list[_Item]) -> None:
+        batch = [item for item in batch if not item.answer.done()]
+        if not batch:
+            return
+        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        arguments = [item.argument for item in batch]
+        try:
+            values = await loop.run_in_executor(self._device_thread, batch[0].run, arguments)
+        except asyncio.CancelledError:
+            for item in batch:
+                if not item.answer.done():
+                    item.answer.set_exception(NotReady("the service is stopping"))
+            raise
+        except Exception as error:  # noqa: BLE001 -- handed to whoever waits
+            if len(batch) > 1:
+                for item in batch:
+                    await self._run([item])
+            elif not batch[0].answer.done():
+                batch[0].answer.set_exception(error)
+            return
+        ran_s = time.monotonic() - started
+        self._typical_run_s += 0.2 * (ran_s / len(batch) - self._typical_run_s)
+        for item, value in zip(batch, values, strict=True):
+            if not item.answer.done():
+                item.answer.set_result(Done(value, started - item.arrived, ran_s, len(batch)))

@@ -1,0 +1,330 @@
+"""The command `anamorph`. A new command is one more decorated function."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from app.schemas import OutputFormat
+from app.settings import Settings
+from models.errors import AnamorphError
+
+if TYPE_CHECKING:
+    from app.inference import Plan
+    from app.service import Service
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Image-to-image generation.")
+models_app = typer.Typer(no_args_is_help=True, help="The models at hand.")
+app.add_typer(models_app, name="models")
+
+_Input = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Picture to read.")]
+_Output = Annotated[
+    Path, typer.Argument(help="Picture to write; its suffix chooses the format.", dir_okay=False)
+]
+_Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda")]
+_Quality = Annotated[int | None, typer.Option(min=1, max=100, help="For jpeg, webp and avif.")]
+
+_FORMATS: dict[str, OutputFormat] = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+    ".avif": "avif",
+}
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option()] = None,
+    port: Annotated[int | None, typer.Option()] = None,
+    device: _Device = None,
+) -> None:
+    """Serve every promoted model over HTTP."""
+    import uvicorn
+
+    from app.logs import configure_logs
+    from app.main import create_app
+
+    with _errors_as_text():
+        settings = _settings(host=host, port=port, device=device)
+        configure_logs(settings.log_level)
+        uvicorn.run(
+            create_app(settings),
+            host=settings.host,
+            port=settings.port,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=settings.shutdown_timeout_s,
+        )
+
+
+@app.command()
+def translate(
+    source: _Input,
+    target: _Output,
+    model: Annotated[str, typer.Option(help="For example facades.")],
+    device: _Device = None,
+    quality: _Quality = None,
+) -> None:
+    """Turn a picture of one domain into one of another."""
+    from app.plans import translate_plan
+    from app.schemas import TranslateParams
+
+    with _errors_as_text():
+        params = TranslateParams(model=model, format=_format_of(target), quality=quality)
+        _apply(source, target, device, params.model, partial(translate_plan, params=params))
+
+
+@app.command()
+def upscale(
+    source: _Input,
+    target: _Output,
+    scale: Annotated[int, typer.Option(min=2, max=4)] = 4,
+    detail: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    model: Annotated[str | None, typer.Option()] = None,
+    device: _Device = None,
+    quality: _Quality = None,
+) -> None:
+    """Enlarge a picture 2, 3 or 4 times."""
+    from app.plans import upscale_plan
+    from app.schemas import UpscaleParams
+
+    with _errors_as_text():
+        params = UpscaleParams(
+            scale=scale, detail=detail, model=model, format=_format_of(target), quality=quality
+        )
+        _apply(source, target, device, None, partial(upscale_plan, params=params))
+
+
+@app.command()
+def stylize(
+    source: _Input,
+    target: _Output,
+    style: Annotated[str, typer.Option(help="For example starry-night.")],
+    strength: Annotated[float, typer.Option(min=0, max=1)] = 1.0,
+    keep_colors: Annotated[bool, typer.Option()] = False,
+    device: _Device = None,
+    quality: _Quality = None,
+) -> None:
+    """Paint a picture in a style."""
+    from app.plans import stylize_plan
+    from app.schemas import StylizeParams
+
+    with _errors_as_text():
+        params = StylizeParams(
+            style=style,
+            strength=strength,
+            keep_colors=keep_colors,
+            format=_format_of(target),
+            quality=quality,
+        )
+        _apply(source, target, device, params.style, partial(stylize_plan, params=params))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Name, name@version or a .safetensors file.")],
+    data: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="What the recipes' paths start from.")
+    ],
+    limit: Annotated[int | None, typer.Option(min=1, help="Pictures of each folder.")] = None,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Of the direct optimisation a style is compared with.")
+    ] = 50,
+    features: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="VGG16 weights.")
+    ] = None,
+    device: _Device = None,
+) -> None:
+    """Measure a model on its test pictures; every figure with its protocol and its baselines."""
+    from app.service import choose_device, open_registry
+    from models.checkpoint import load_generator
+    from models.evaluation import evaluate
+
+    with _errors_as_text():
+        settings = _settings(device=device, vgg16=features)
+        path = Path(model)
+        if not path.is_file():
+            path = open_registry(settings).resolve(model).path
+        tables = evaluate(
+            load_generator(path),
+            data,
+            features=settings.vgg16,
+            limit=limit,
+            steps=steps,
+            device=choose_device(settings.device),
+        )
+        typer.echo("\n\n".join(map(str, tables)))
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="For example recipes/facades.toml.")],
+    data: Annotated[Path, typer.Option(help="Folder that the recipe's paths are relative to.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; by default runs/RECIPE in the home.")
+    ] = None,
+    device: _Device = None,
+    features: Annotated[Path | None, typer.Option(help="VGG16 weights.")] = None,
+    stop_after: Annotated[int | None, typer.Option(min=1, help="Pause at this step.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Replace a key: training.steps=100")
+    ] = None,
+) -> None:
+    """Train a recipe, or go on with the training in its folder."""
+    import torch
+
+    from app.signals import stop_signal
+    from models import training
+    from models.recipe import load_recipe
+
+    with _errors_as_text(), stop_signal() as asked:
+        settings = _settings(device=device, vgg16=features)
+        folder = out or settings.home / "runs" / recipe.stem
+        made = training.train(
+            load_recipe(recipe, changes or ()),
+            folder,
+            data_root=data,
+            device=None if settings.device == "auto" else torch.device(settings.device),
+            features=settings.vgg16,
+            find_model=partial(_find_model, settings.home),
+            stop_after=stop_after,
+            should_stop=asked.is_set,
+            show_bar=True,
+        )
+        for path in made.values():
+            typer.echo(f"anamorph models import {path} --name {path.stem}")
+        if not made and (asked.is_set() or stop_after):
+            typer.echo(f"paused; the same command goes on from the state in {folder}", err=True)
+            raise typer.Exit(130 if asked.is_set() else 0)
+
+
+@models_app.command("list")
+def list_models() -> None:
+    """Every version of every model; the star marks the one that is served."""
+    from app.service import open_registry
+
+    with _errors_as_text():
+        for version in open_registry(_settings()).list():
+            star = "*" if version.promoted else " "
+            label = f"{version.name}@{version.version}"
+            typer.echo(f"{star} {label:<28} {version.header.family:<10} {version.sha256[:12]}")
+
+
+@models_app.command("import")
+def import_model(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    name: Annotated[str, typer.Option(help="What the model will be called.")],
+) -> None:
+    """Publish and promote a checkpoint (.safetensors, .pth, .pt, .model), also of other projects.
+
+    Nothing in the file is executed. What is not understood is named.
+    """
+    from app.service import open_registry
+    from models.checkpoint import load_generator, read_header, save_generator
+    from models.errors import InvalidCheckpoint
+    from models.importers import import_foreign
+
+    with _errors_as_text(), tempfile.TemporaryDirectory() as folder:
+        try:
+            read_header(file)
+        except InvalidCheckpoint:  # not this project's format
+            loaded = import_foreign(file)
+            file = Path(folder) / "model.safetensors"
+            save_generator(file, loaded.module, loaded.header.model_copy(update={"name": name}))
+        else:
+            loaded = load_generator(file)
+        registry = open_registry(_settings())
+        version = registry.publish(file, name)
+        registry.promote(name, version.version)
+        typer.echo(f"{name}@{version.version}: {loaded.family.id}, does {loaded.family.task.value}")
+        for key, value in (loaded.header.card | loaded.config.model_dump()).items():
+            typer.echo(f"  {key}: {value}")
+
+
+def _apply(
+    source: Path,
+    target: Path,
+    device: str | None,
+    model: str | None,
+    make_plan: Callable[[Service], Awaitable[Plan]],
+) -> None:
+    """Answer one picture in this process, loading only `model` (None: every upscaler)."""
+    from app import inference
+    from app.logs import configure_logs
+    from app.service import Service
+    from models.family import Task
+
+    configure_logs("warning")
+
+    async def answer() -> None:
+        service = Service(_settings(device=device))
+        service.start(load=False)
+        try:
+            name = model and model.partition("@")[0]
+            await service.catalog.load(name=name, task=None if name else Task.UPSCALE)
+            plan = await make_plan(service)
+            result = await inference.run(service, source.read_bytes(), plan)
+        finally:
+            await service.close()
+        _write(target, result.data)
+        height, width = result.size
+        seconds = sum(result.seconds.values())
+        typer.echo(f"{target}: {width} x {height}, {result.model.label}, {seconds:.2f} s", err=True)
+
+    asyncio.run(answer())
+
+
+def _find_model(home: Path, reference: str) -> Path:
+    """Return the file that a recipe's [initial] table means: a path, "name" or "name@version"."""
+    from models.registry import Registry
+
+    path = Path(reference)
+    return path if path.is_file() else Registry(home).resolve(reference).path
+
+
+def _write(target: Path, data: bytes) -> None:
+    """Write whole or not at all."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(data)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _format_of(target: Path) -> OutputFormat:
+    try:
+        return _FORMATS[target.suffix.lower()]
+    except KeyError:
+        raise typer.BadParameter(f"the suffix must be one of {', '.join(_FORMATS)}") from None
+
+
+def _settings(**overrides: Any) -> Settings:
+    return Settings(**{name: value for name, value in overrides.items() if value is not None})
+
+
+@contextlib.contextmanager
+def _errors_as_text() -> Iterator[None]:
+    try:
+        yield
+    except ValidationError as error:
+        for fault in error.errors():
+            typer.echo(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", err=True)
+        raise typer.Exit(2) from None
+    except (AnamorphError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    app()

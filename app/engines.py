@@ -1,0 +1,268 @@
+"""Where a generator runs: OpenVINO on the CPU, torch on CUDA and as the fallback everywhere."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+import warnings
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import structlog
+import torch
+from torch import Tensor, nn
+
+from app.frozen import FrozenStatistics
+from models.checkpoint import LoadedGenerator
+from models.errors import InvalidCheckpoint
+from models.precision import native_bfloat16
+
+# Left alone, OpenVINO reports every import and conversion to its maker's web statistics.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+try:
+    import openvino
+except ImportError:  # no wheel for this machine
+    openvino = None
+
+MIN_BFLOAT16_PSNR_DB = 40.0
+"""A model that falls below this against its float32 answer runs in float32."""
+
+_MIN_FLOAT32_PSNR_DB = 70.0  # far above what a wrong conversion reaches, far below rounding
+_PROBE_PX = 128
+_KEPT_BYTES = 64 * 2**20  # of the answers; a larger one's buffers are handed back at once
+
+log = structlog.get_logger()
+
+
+class Engine(Protocol):
+    """A generator on its device.
+
+    Attributes:
+        device: "cpu" or "cuda:0".
+        dtype: what it computes in, "bfloat16" or "float32".
+        backend: "openvino" or "torch".
+    """
+
+    device: str
+    dtype: str
+    backend: str
+
+    def __call__(self, batch: Tensor, statistics: Tensor | None = None) -> Tensor:
+        """Map float32 (B, C, H, W) in [-1, 1] to float32 (B, C', sH, sW), both on the CPU.
+
+        `statistics`, if given, replaces the pictures' own in every InstanceNorm. An answer that is
+        not finite, or constant where the picture is not, is computed again in float32; raises
+        FloatingPointError if it is not finite even then.
+        """
+        ...
+
+    def statistics(self, patches: Tensor) -> Tensor:
+        """Return what makes every InstanceNorm treat samples (N, C, h, w) as one picture."""
+        ...
+
+
+class Runner(Protocol):
+    """One way to compute a generator's answer."""
+
+    device: str
+    dtype: str
+    backend: str
+
+    def run(self, batch: Tensor, statistics: Tensor | None = None) -> Tensor:
+        """Map a batch to its answer, unchecked."""
+        ...
+
+
+def build_engine(loaded: LoadedGenerator, device: torch.device) -> Engine:
+    """Return the fastest engine for `device` whose answer on a probe is near enough to float32's.
+
+    The CPU uses torch's number of threads. Candidates, fastest first, are OpenVINO in bfloat16
+    where the CPU has it and in float32, then torch likewise; bfloat16 must reach
+    MIN_BFLOAT16_PSNR_DB.
+    """
+    twin = FrozenStatistics(loaded.module)
+    exact = TorchRunner(loaded.module, twin, device, torch.float32)
+    candidates: list[Runner] = []
+    if device.type == "cpu" and openvino is not None:
+        candidates += _openvino_runners(loaded.module, twin, _picture(loaded, 1))
+    if native_bfloat16(device):
+        candidates.append(TorchRunner(loaded.module, twin, device, torch.bfloat16))
+    picture = _picture(loaded, _PROBE_PX)
+    reference = exact.run(picture)
+    for runner in candidates:
+        psnr_db = _psnr_db(runner.run(picture), reference)
+        wanted_db = MIN_BFLOAT16_PSNR_DB if runner.dtype == "bfloat16" else _MIN_FLOAT32_PSNR_DB
+        if psnr_db >= wanted_db:
+            return CheckedEngine(runner, exact, twin)
+        log.info("engine refused", backend=runner.backend, dtype=runner.dtype, psnr_db=psnr_db)
+    return CheckedEngine(exact, exact, twin)
+
+
+def interpolate(
+    regression: LoadedGenerator, adversarial: LoadedGenerator, detail: float
+) -> LoadedGenerator:
+    """Return the network with weights (1 - detail) * regression + detail * adversarial.
+
+    Deep network interpolation (Wang et al. 2019, equation 2). Raises InvalidCheckpoint where the
+    two are not of one family and configuration.
+    """
+    if (regression.family.id, regression.config) != (adversarial.family.id, adversarial.config):
+        raise InvalidCheckpoint("two networks of different configurations cannot be interpolated")
+    first, second = regression.module.state_dict(), adversarial.module.state_dict()
+    mixed = {
+        key: torch.lerp(first[key], value, detail) if value.is_floating_point() else value
+        for key, value in second.items()
+    }
+    module = adversarial.family.build_generator(adversarial.config)
+    module.load_state_dict(mixed)
+    return replace(adversarial, module=module.eval().requires_grad_(False))
+
+
+class CheckedEngine:
+    """Runs the fast way, and again in float32 what comes out broken; one call at a time."""
+
+    def __init__(self, fast: Runner, exact: Runner, twin: FrozenStatistics) -> None:
+        self.device, self.dtype, self.backend = fast.device, fast.dtype, fast.backend
+        self._fast, self._exact, self._twin = fast, exact, twin
+        self._lock = threading.Lock()
+
+    def __call__(self, batch: Tensor, statistics: Tensor | None = None) -> Tensor:
+        with self._lock:
+            answer = self._fast.run(batch, statistics)
+            broken = _broken(answer, batch)
+            if broken.any():
+                log.warning("answer computed again in float32", dtype=self.dtype)
+                again = self._exact.run(batch[broken], statistics)
+                if not again.isfinite().all():
+                    raise FloatingPointError("the network's answer is not finite")
+                answer[broken] = again
+            return answer
+
+    def statistics(self, patches: Tensor) -> Tensor:
+        with self._lock, torch.inference_mode():
+            device = torch.device(self.device)
+            return self._twin.measure(patches.to(device)).float().cpu()
+
+
+class TorchRunner:
+    """Eager torch: channels_last where no InstanceNorm forbids it, autocast for bfloat16."""
+
+    backend = "torch"
+
+    def __init__(
+        self, module: nn.Module, twin: FrozenStatistics, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.device, self.dtype = str(device), str(dtype).removeprefix("torch.")
+        self._device, self._low = device, dtype == torch.bfloat16
+        # InstanceNorm is 3 to 4 times slower in channels_last on the CPU, other layers faster.
+        channels_last = device.type == "cuda" or not twin.norms
+        self._layout = torch.channels_last if channels_last else torch.contiguous_format
+        self._module, self._twin = module.to(device), twin.to(device)
+
+    def run(self, batch: Tensor, statistics: Tensor | None = None) -> Tensor:
+        batch = batch.to(self._device, memory_format=self._layout)
+        with (
+            torch.inference_mode(),
+            torch.autocast(self._device.type, torch.bfloat16, enabled=self._low),
+        ):
+            if statistics is None:
+                answer = self._module(batch)
+            else:
+                answer = self._twin(batch, statistics.to(self._device))
+        cpu: Tensor = answer.to("cpu", torch.float32, memory_format=torch.contiguous_format)
+        return cpu
+
+
+class OpenVINORunner:
+    """One compiled model for all sizes and batches, a second one for given statistics."""
+
+    backend = "openvino"
+    device = "cpu"
+
+    def __init__(
+        self, graph: Any, twin: FrozenStatistics, example: Tensor, dtype: torch.dtype
+    ) -> None:
+        self.dtype = str(dtype).removeprefix("torch.")
+        self._twin, self._example = twin, example
+        self._compiled = self._compile(graph)
+
+    def _compile(self, graph: Any) -> Any:
+        return openvino.Core().compile_model(
+            graph,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": "bf16" if self.dtype == "bfloat16" else "f32",
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                "NUM_STREAMS": 1,
+            },
+        )
+
+    @cached_property
+    def _frozen(self) -> Any:
+        statistics = torch.ones(sum(2 * norm.channels for norm in self._twin.norms))
+        return self._compile(_convert(self._twin, (self._example, statistics)))
+
+    def run(self, batch: Tensor, statistics: Tensor | None = None) -> Tensor:
+        inputs = [batch.contiguous().numpy()]
+        compiled = self._compiled
+        if statistics is not None:
+            inputs.append(statistics.numpy())
+            compiled = self._frozen
+        answer = torch.from_numpy(compiled(inputs, share_inputs=True)[0])
+        if answer.nbytes > _KEPT_BYTES:
+            compiled.release_memory()
+        return answer
+
+
+def _openvino_runners(module: nn.Module, twin: FrozenStatistics, example: Tensor) -> list[Runner]:
+    try:
+        graph = _convert(module, (example,))
+        runners: list[Runner] = [OpenVINORunner(graph, twin, example, torch.float32)]
+        if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            runners.insert(0, OpenVINORunner(graph, twin, example, torch.bfloat16))
+    except Exception as error:  # noqa: BLE001 -- whatever it stumbles over, torch still runs
+        log.warning("OpenVINO does not take the network", error=repr(error))
+        return []
+    return runners
+
+
+def _convert(module: nn.Module, example: tuple[Tensor, ...]) -> Any:
+    """Trace a network into an OpenVINO graph with free height, width and batch size."""
+    shapes = [[-1, x.shape[1], -1, -1] if x.ndim == 4 else list(x.shape) for x in example]
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the tracer's own, about constants and its age
+        # The probe checks the outcome, so the tracer need not run the network twice more.
+        traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
+        return openvino.convert_model(traced, input=shapes)
+
+
+def _picture(loaded: LoadedGenerator, side_px: int) -> Tensor:
+    """Return (1, C, h, w) in [-1, 1] with the 1/f spectrum of photographs, and edges."""
+    channels = int(getattr(loaded.config, "channels_in", 3))
+    height, width = loaded.family.size_rule(loaded.config).padded(side_px, side_px)
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.zeros(1, channels, height, width)
+    for octave in range(7):
+        noise = torch.rand(1, channels, 2**octave, 2**octave, generator=generator) * 2 - 1
+        noise = nn.functional.interpolate(noise, (height, width), mode="bicubic")
+        picture += noise / 2 ** (octave / 2)
+    picture[..., height // 3 : height // 2, width // 4 : width // 2] = 0.8
+    return picture.clamp(-1, 1)
+
+
+def _psnr_db(answer: Tensor, reference: Tensor) -> float:
+    """Peak signal-to-noise ratio of [-1, 1] pictures in dB; -inf for what is not finite."""
+    error = nn.functional.mse_loss(answer.clamp(-1, 1), reference.clamp(-1, 1)).item()
+    if not math.isfinite(error):
+        return -math.inf
+    return 10 * math.log10(4 / max(error, 1e-20))
+
+
+def _broken(answer: Tensor, batch: Tensor) -> Tensor:
+    """Tell for each picture whether its answer is not finite, or constant for no reason: (B,)."""
+    low, high = answer.flatten(1).aminmax(dim=1)
+    finite = low.isfinite() & high.isfinite()
+    picture_low, picture_high = batch.flatten(1).aminmax(dim=1)
+    return ~finite | ((low == high) & (picture_low < picture_high))

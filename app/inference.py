@@ -1,0 +1,204 @@
+"""The request flow, top to bottom: upload -> pixels -> generator -> pixels -> answer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from app.admission import Share
+from app.batcher import Done
+from app.catalog import Served
+from app.errors import ClientLeft
+from app.tiling import run_tiled, tile_count
+from models import images
+from models.errors import ImageTooLarge
+from models.images import Format, Picture
+
+if TYPE_CHECKING:
+    from app.service import Service
+
+Pixels = NDArray[np.uint8]
+"""(H, W, 3) RGB."""
+
+_LUMA = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one request wants done with its picture.
+
+    Attributes:
+        model: the generator to run.
+        scale: side of the answer over side of the input; at most the model's own.
+        finish: (the network's answer, the input) -> the endpoint's answer; None changes nothing.
+        format: of the answer; None leaves it to the caller of `run`.
+        quality: of the encoding, 1..100; None for the format's default.
+    """
+
+    model: Served
+    scale: int
+    finish: Callable[[Pixels, Pixels], Pixels] | None
+    format: Format | None
+    quality: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An encoded answer, the sizes (height, width), and how it came about."""
+
+    data: bytes
+    format: Format
+    size: tuple[int, int]
+    input_size: tuple[int, int]
+    model: Served
+    compute: str
+    seconds: dict[str, float]
+
+
+def same(input_format: Format) -> Format:
+    """Choose the input's format for the answer."""
+    return input_format
+
+
+async def run(
+    service: Service,
+    data: bytes,
+    plan: Plan,
+    choose_format: Callable[[Format], Format] = same,
+    share: Share | None = None,
+) -> Result:
+    """Answer one upload; the event loop only waits, other threads touch the pixels.
+
+    All that can fail because of this upload fails before it is queued. Raises the ImageErrors of
+    `images.decode`, ImageTooLarge for an answer beyond a limit, MemoryFull, and what
+    `Batcher.submit` raises.
+    """
+    started = time.monotonic()
+    deadline = started + service.settings.deadline_s
+    model = plan.model
+
+    with service.batcher.announced():
+        picture = await service.in_codecs(lambda: images.decode(data, service.image_limits))
+        height, width = picture.rgb.shape[:2]
+        answer_format = plan.format or choose_format(picture.format)
+        _check_answer(service, plan, height, width, answer_format)
+        if share:
+            share.resize(len(data) + _predicted_bytes(model, height, width))
+        whole = height * width * model.scale**2 <= service.settings.whole_pixels
+        tensor = await service.in_codecs(lambda: _to_tensor(picture.rgb, model, padded=whole))
+    decode_s = time.monotonic() - started
+
+    if whole:
+        done: Done[Any] = await service.batcher.submit(
+            model.engine, tensor, deadline - time.monotonic()
+        )
+        tiles = 1
+    else:
+        done = await _run_in_tiles(service, model, tensor, deadline)
+        tiles = tile_count(height, width, service.tile_px(model.scale), model.rule)
+
+    del tensor  # four bytes a channel of a large picture
+
+    started = time.monotonic()
+    encoded = await service.in_codecs(lambda: _encode(done.value, picture, plan, answer_format))
+    where = f"{model.engine.device}; {model.engine.dtype}"
+    result = Result(
+        data=encoded,
+        format=answer_format,
+        size=(height * plan.scale, width * plan.scale),
+        input_size=(height, width),
+        model=model,
+        compute=f"{where}; tiles={tiles}; batch={done.batch_size}",
+        seconds={
+            "decode": decode_s,
+            "queue": done.queued_s,
+            "forward": done.ran_s,
+            "encode": time.monotonic() - started,
+        },
+    )
+    service.metrics.observe(model.version.name, result.seconds, done.batch_size)
+    return result
+
+
+async def _run_in_tiles(
+    service: Service, model: Served, tensor: Tensor, deadline: float
+) -> Done[Pixels]:
+    """Run a large picture tile by tile; other pictures get their turn between its tiles."""
+    loop = asyncio.get_running_loop()
+    stopped = threading.Event()
+    queued_s = ran_s = 0.0
+
+    def on_device(work: Callable[[], Tensor]) -> Tensor:
+        nonlocal queued_s, ran_s
+        if stopped.is_set():
+            raise ClientLeft("nobody waits for the remaining tiles")
+        call = service.batcher.call(work, deadline - time.monotonic())
+        done = asyncio.run_coroutine_threadsafe(call, loop).result()
+        queued_s += done.queued_s
+        ran_s += done.ran_s
+        return done.value
+
+    tile_px = service.tile_px(model.scale)
+    picture = tensor[None]
+    try:
+        answer = await service.in_tiler(
+            lambda: run_tiled(model.engine, picture, model.rule, model.scale, tile_px, on_device)
+        )
+    finally:
+        stopped.set()
+    return Done(answer, queued_s, ran_s, 1)
+
+
+def _check_answer(
+    service: Service, plan: Plan, height: int, width: int, answer_format: Format
+) -> None:
+    """Raise ImageTooLarge if the answer, or what the network makes for it, is beyond a limit."""
+    images.check_fits(height * plan.scale, width * plan.scale, answer_format)
+    scale = plan.model.scale
+    limit = service.settings.max_output_pixels
+    if height * width * scale**2 > limit:
+        raise ImageTooLarge(
+            f"{width} x {height} pixels become {width * scale} x {height * scale}; "
+            f"at most {limit:,} (max_output_pixels) are allowed"
+        )
+
+
+def _predicted_bytes(model: Served, height: int, width: int) -> int:
+    """Input and answer as RGB arrays, and the answer once more as the encoder holds it."""
+    return height * width * (3 + (3 + 4) * model.scale**2)
+
+
+def _to_tensor(rgb: Pixels, model: Served, *, padded: bool) -> Tensor:
+    """Turn pixels into the generator's input (C, H, W), mirrored at right and bottom to pad it."""
+    height, width = rgb.shape[:2]
+    if padded:
+        to_height, to_width = model.rule.padded(height, width)
+        margins = ((0, to_height - height), (0, to_width - width), (0, 0))
+        rgb = np.pad(rgb, margins, mode="reflect")
+    tensor = images.to_tensor(rgb)
+    if model.channels_in == 1:
+        return (tensor * _LUMA).sum(0, keepdim=True)
+    return tensor
+
+
+def _encode(answer: Tensor | Pixels, picture: Picture, plan: Plan, answer_format: Format) -> bytes:
+    """Crop, finish, rejoin the transparency and encode."""
+    height, width = picture.rgb.shape[:2]
+    if isinstance(answer, Tensor):
+        scale = plan.model.scale
+        answer = images.to_rgb(answer[:, : height * scale, : width * scale].expand(3, -1, -1))
+    if plan.finish:
+        answer = plan.finish(answer, picture.rgb)
+    alpha = picture.alpha
+    if alpha is not None:
+        alpha = images.resize(alpha, height * plan.scale, width * plan.scale)
+    return images.encode(Picture(answer, alpha, picture.format), answer_format, plan.quality)

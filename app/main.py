@@ -1,0 +1,69 @@
+"""The ASGI app."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+
+from app import errors
+from app.logs import configure_logs
+from app.middleware import BodyLimit, Observe
+from app.routes import docs, images, models, service
+from app.schemas import ImageAnswer, Problem
+from app.service import Service
+from app.settings import Settings
+
+
+class _App(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        """Add the schemas that routes which read their own body refer to."""
+        document = super().openapi()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        for model in (ImageAnswer, Problem):
+            schemas.setdefault(model.__name__, model.model_json_schema())
+        return document
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Return the app; its lifespan loads every promoted model, in the background.
+
+    It answers at once; `/readyz` tells when all models are there.
+    """
+    settings = settings or Settings()
+    if not structlog.is_configured():
+        configure_logs(settings.log_level)
+    running = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        running.start()
+        yield
+        await running.close()
+
+    app = _App(
+        title="Anamorph",
+        version=_version(),
+        description=docs.DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = running
+    errors.install(app)
+    for module in (images, models, service, docs):
+        app.include_router(module.router)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
+    app.add_middleware(Observe, metrics=running.metrics)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("anamorph")
+    except PackageNotFoundError:  # run from a source tree
+        return "0"

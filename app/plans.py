@@ -1,0 +1,51 @@
+"""What each endpoint asks of a generator, from the request's parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from app.inference import Pixels, Plan
+from app.schemas import StylizeParams, TranslateParams, UpscaleParams
+from app.service import Service
+from models import images
+from models.family import Task
+
+
+async def translate_plan(service: Service, params: TranslateParams) -> Plan:
+    """The named model, nothing else."""
+    model = service.catalog.for_task(params.model, Task.TRANSLATE)
+    return Plan(model, model.scale, None, params.format, params.quality)
+
+
+async def upscale_plan(service: Service, params: UpscaleParams) -> Plan:
+    """The network for scale and detail; reduced where its own scale is larger than asked."""
+    model = await service.catalog.upscaler(params.scale, params.detail, params.model)
+
+    def reduce(answer: Pixels, original: Pixels) -> Pixels:
+        height, width = original.shape[:2]
+        return images.resize(answer, height * params.scale, width * params.scale)
+
+    finish = None if model.scale == params.scale else reduce
+    return Plan(model, params.scale, finish, params.format, params.quality)
+
+
+async def stylize_plan(service: Service, params: StylizeParams) -> Plan:
+    """The named style, with the input's colours and a part of the input where asked for."""
+    model = service.catalog.for_task(params.style, Task.STYLIZE)
+
+    def finish(answer: Pixels, original: Pixels) -> Pixels:
+        if params.keep_colors:
+            answer = images.with_luminance_of(answer, original)
+        return blend(original, answer, params.strength)
+
+    return Plan(model, model.scale, finish, params.format, params.quality)
+
+
+def blend(first: Pixels, second: Pixels, weight: float) -> Pixels:
+    """Return (1 - weight) * first + weight * second, rounded, both uint8 (H, W, 3)."""
+    if weight == 1:
+        return second
+    mixed = np.empty_like(first)
+    for row in range(len(first)):  # by rows: floats of a whole large picture would not fit
+        mixed[row] = np.rint(first[row] * (1 - weight) + second[row] * weight)
+    return mixed

@@ -1,0 +1,105 @@
+"""Everything one process serves with, for HTTP and the command line, opened and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import structlog
+import torch
+
+from app.admission import Budget
+from app.batcher import Batcher
+from app.catalog import Catalog
+from app.metrics import Metrics
+from app.settings import Settings
+from models.images import Limits
+from models.registry import Registry
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+class Service:
+    """The catalog of models, the queue in front of the device and the threads for pixels."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.device = choose_device(settings.device)
+        self.image_limits = Limits(max_pixels=settings.max_pixels, max_side=settings.max_side)
+        self.catalog = Catalog(open_registry(settings), self.device)
+        # A batch is no faster per picture on a CPU, it only keeps its first picture waiting.
+        default_batch = 2 if self.device.type == "cpu" else 8
+        self.batcher = Batcher(
+            settings.max_batch or default_batch, settings.max_wait_ms, settings.queue_limit
+        )
+        self.budget = Budget(settings.max_memory_bytes)
+        self.metrics = Metrics()
+        self.metrics.gauge(
+            "anamorph_queue_depth", "Pictures waiting for the device", lambda: self.batcher.depth
+        )
+        self.metrics.gauge(
+            "anamorph_held_bytes", "Of max_memory_bytes", lambda: self.budget.held_bytes
+        )
+        self._codecs = ThreadPoolExecutor(
+            settings.codec_threads, thread_name_prefix="codec", initializer=_yield_to_event_loop
+        )
+        # One large picture at a time, in no thread that a small one could need.
+        self._tiler = ThreadPoolExecutor(1, thread_name_prefix="tiler")
+        self._loading: asyncio.Task[None] | None = None
+
+    def start(self, *, load: bool = True) -> None:
+        """Begin to take work and to `load` the models; call within the running event loop."""
+        torch.set_num_threads(self.settings.threads)
+        self.batcher.start()
+        if load:
+            self._loading = asyncio.create_task(self._load())
+
+    async def close(self) -> None:
+        """Stop taking work and wait for what runs."""
+        if self._loading:
+            self._loading.cancel()
+        await self.batcher.close()
+        await self.catalog.close()
+        for pool in (self._tiler, self._codecs):
+            await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+
+    def tile_px(self, scale: int) -> int:
+        """Side of a tile in input pixels, for a network that enlarges `scale` times."""
+        return self.settings.tile_px // scale
+
+    async def _load(self) -> None:
+        try:
+            await self.catalog.load()
+        except Exception:  # the service stays up and not ready, for its log to be read
+            log.exception("the models could not be listed")
+
+    async def in_codecs(self, work: Callable[[], T]) -> T:
+        """Run `work()` in one of the threads for decoding, encoding and other pixel work."""
+        return await asyncio.get_running_loop().run_in_executor(self._codecs, work)
+
+    async def in_tiler(self, work: Callable[[], T]) -> T:
+        """Run `work()` in the thread that cuts large pictures into tiles."""
+        return await asyncio.get_running_loop().run_in_executor(self._tiler, work)
+
+
+def open_registry(settings: Settings) -> Registry:
+    """Return the models that the settings name: published and shipped ones."""
+    return Registry(settings.home, settings.shipped_weights)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the torch device of the setting "auto", "cpu" or "cuda"."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device("cuda:0" if name == "cuda" else name)
+
+
+def _yield_to_event_loop() -> None:
+    """Lower this thread's priority (Linux: niceness is per thread), so that answers stay prompt."""
+    if hasattr(os, "nice"):
+        os.nice(5)

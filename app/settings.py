@@ -1,0 +1,77 @@
+"""Every setting of the service, each also an `ANAMORPH_...` environment variable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+import models
+
+_MIB = 1024**2
+_GIB = 1024**3
+
+
+class Settings(BaseSettings):
+    """Frozen; arguments win over the environment, the environment over the defaults.
+
+    Only this module reads the environment. Sizes are in bytes or pixels, times as their names say.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="ANAMORPH_", frozen=True, extra="forbid")
+
+    home: Path = Field(
+        default_factory=lambda: Path.home() / ".anamorph",
+        description="The one folder that holds everything the service keeps.",
+    )
+    shipped_weights: Path = Field(
+        Path(models.__file__).parent / "weights",
+        description="Models beside those in `home`; a folder that is empty or absent has none.",
+    )
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1,
+        ge=1,
+        description="Threads of one forward pass.",
+    )
+    codec_threads: int = Field(
+        default_factory=lambda: max(2, os.cpu_count() or 1),
+        ge=1,
+        description="Pictures decoded or encoded at a time.",
+    )
+    vgg16: Path | None = Field(None, description="VGG16 weights, for training and evaluation.")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    max_upload_bytes: int = Field(64 * _MIB, ge=1)
+    max_pixels: int = Field(50_000_000, ge=1, description="Of an uploaded picture.")
+    max_side: int = Field(16_384, ge=1, description="Of an uploaded picture, in pixels.")
+    max_output_pixels: int = Field(400_000_000, ge=1)
+    max_memory_bytes: int = Field(
+        3 * _GIB,
+        ge=1,
+        description="Uploads, decoded pictures and answers held at a time, together.",
+    )
+    whole_pixels: int = Field(
+        2_100_000, ge=1, description="A picture whose answer has more pixels is run in tiles."
+    )
+    tile_px: int = Field(1440, ge=64, description="Side of a tile's answer, in pixels.")
+
+    queue_limit: int = Field(64, ge=1, description="Pictures waiting for the device.")
+    max_batch: int | None = Field(
+        None, ge=1, description="Pictures in one forward pass; by default 8 on a GPU, 2 on a CPU."
+    )
+    max_wait_ms: float = Field(
+        5.0, ge=0, description="How long the first picture of a batch waits for others."
+    )
+    deadline_s: float = Field(600.0, gt=0, description="From the upload's last byte to the answer.")
+    upload_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        description="For a whole upload, and for a client to take a piece of the answer.",
+    )
+    shutdown_timeout_s: int = Field(30, ge=0, description="For requests under way at SIGTERM.")

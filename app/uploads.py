@@ -1,0 +1,108 @@
+"""Reading one image and its parameters from a request, whichever way they were sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TypeVar
+
+from fastapi import Request
+from pydantic import ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from app.errors import (
+    BadMultipart,
+    InvalidParameter,
+    MissingImage,
+    SeveralImages,
+    UnsupportedEncoding,
+    UploadTimeout,
+)
+from app.schemas import ImageParams
+
+P = TypeVar("P", bound=ImageParams)
+
+_MAX_FIELDS = 32
+_MAX_FIELD_BYTES = 4096
+
+
+class _Parser(MultiPartParser):
+    """Starlette's, but a body without its closing boundary is an error that closes its files."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(
+            request.headers,
+            self._to_the_end(request),
+            max_files=_MAX_FIELDS,
+            max_fields=_MAX_FIELDS,
+            max_part_size=_MAX_FIELD_BYTES,
+        )
+        self._ended = False
+
+    def on_end(self) -> None:
+        self._ended = True
+
+    async def _to_the_end(self, request: Request) -> AsyncGenerator[bytes, None]:
+        async for chunk in request.stream():
+            yield chunk
+        if not self._ended:
+            raise MultiPartException("The multipart body ends early.")
+
+
+async def read_upload(request: Request, params: type[P], timeout_s: float) -> tuple[bytes, P]:
+    """Return the image's bytes and the validated parameters.
+
+    The image is the file in the multipart field `image`, or else the whole body; parameters are
+    form fields or query parameters. Raises the ServiceErrors that name what is wrong with them.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedEncoding("send the image as it is: Content-Encoding is not taken")
+    fields = list(request.query_params.multi_items())
+    if not _is_multipart(request):
+        values = _validated(fields, params)  # a fault here spares us the body
+    try:
+        async with asyncio.timeout(timeout_s):
+            if _is_multipart(request):
+                data, form_fields = await _read_form(request)
+                values = _validated(fields + form_fields, params)
+            else:
+                data = await request.body()
+    except TimeoutError:
+        raise UploadTimeout(f"the body did not arrive within {timeout_s:g} s") from None
+    if not data:
+        raise MissingImage("the image is empty")
+    return data, values
+
+
+def _is_multipart(request: Request) -> bool:
+    return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
+
+
+async def _read_form(request: Request) -> tuple[bytes, list[tuple[str, str]]]:
+    try:
+        form = await _Parser(request).parse()
+    except MultiPartException as error:
+        raise BadMultipart(error.message) from error
+    except (ValueError, LookupError) as error:  # codecs named by the client
+        raise BadMultipart("the multipart body does not parse") from error
+    try:
+        files = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile)]
+        if len(files) > 1:
+            raise SeveralImages("send one image a request")
+        if not files or files[0][0] != "image":
+            raise MissingImage("send the picture as a file in the field `image`")
+        texts = [(name, part) for name, part in form.multi_items() if isinstance(part, str)]
+        return await files[0][1].read(), texts
+    finally:
+        await form.close()
+
+
+def _validated(fields: list[tuple[str, str]], params: type[P]) -> P:
+    values = dict(fields)
+    if len(values) < len(fields):
+        raise InvalidParameter("a parameter is given more than once")
+    try:
+        return params.model_validate(values)
+    except ValidationError as error:
+        raise InvalidParameter.of(list(error.errors())) from None

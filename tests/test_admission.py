@@ -1,0 +1,63 @@
+"""The budget of memory."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+import app.engines
+from app.admission import Budget
+from app.errors import MemoryFull
+from app.main import create_app
+from models.errors import ImageTooLarge
+from tiny import encoded, photo, publish_models, tiny_settings, until_ready
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 150)), max_size=30))
+def test_shares_never_exceed_the_budget(requests: list[tuple[int, int]]) -> None:
+    """Whatever is asked for, the shares' sum is at most the budget, and all is given back."""
+    budget = Budget(100)
+    with contextlib.ExitStack() as stack:
+        shares = [stack.enter_context(budget.share()) for _ in range(4)]
+        for index, size in requests:
+            with contextlib.suppress(MemoryFull, ImageTooLarge):
+                shares[index].resize(size)
+            assert 0 <= budget.held_bytes <= 100
+    assert budget.held_bytes == 0
+
+
+def test_who_could_never_fit_is_told_so() -> None:
+    """Too much for the whole budget is too large; too much beside others may come back."""
+    budget = Budget(100)
+    with budget.share() as first, budget.share() as second:
+        with pytest.raises(ImageTooLarge, match="max_memory_bytes"):
+            first.resize(101)
+        first.resize(60)
+        with pytest.raises(MemoryFull):
+            second.resize(60)
+        second.resize(40)
+
+
+def test_a_picture_beyond_the_budget_is_refused_beforehand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture whose answer would not fit into memory is a 413 that names the limit."""
+    publish_models(tmp_path, ("srresnet-x4",))
+    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
+    small, large = encoded(photo(8, 8)), encoded(photo(64, 64))
+    with TestClient(create_app(tiny_settings(tmp_path, max_memory_bytes=100_000))) as client:
+        not_yet = client.post("/v1/upscale", content=small)
+        waiting = client.get("/readyz")
+        until_ready(client)
+        response = client.post("/v1/upscale", content=large)
+        served = client.post("/v1/upscale", content=small)
+    assert [answer.json()["code"] for answer in (not_yet, waiting)] == ["not_ready"] * 2
+    assert int(not_yet.headers["retry-after"]) >= 1
+    assert (response.status_code, response.json()["code"]) == (413, "image_too_large")
+    assert "max_memory_bytes" in response.json()["detail"]
+    assert served.status_code == 200

@@ -1,0 +1,119 @@
+"""The command line, without a server."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner, Result
+
+import app.engines
+from app.cli import app as commands
+from tiny import encoded, photo, publish_models
+
+
+@pytest.fixture(autouse=True)
+def _own_models_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ANAMORPH_SHIPPED_WEIGHTS", str(tmp_path / "no weights"))
+    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build, slower to run
+
+
+def anamorph(*arguments: object) -> Result:
+    return CliRunner().invoke(commands, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.png"
+    path.write_bytes(encoded(photo(12, 20)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        (("translate", "--model", "facades"), (20, 12)),
+        (("upscale", "--scale", "3"), (60, 36)),
+        (("stylize", "--style", "starry-night", "--strength", "0.5", "--keep-colors"), (20, 12)),
+    ],
+)
+def test_pictures_are_answered_without_a_server(
+    tmp_path: Path, source: Path, arguments, size
+) -> None:
+    """Each image command reads a picture and writes the answer in the format of the suffix."""
+    publish_models(Path(os.environ["ANAMORPH_HOME"]), ("facades", "srresnet-x4", "starry-night"))
+    target = tmp_path / "out.webp"
+    command, *options = arguments
+    result = anamorph(command, source, target, *options)
+    assert result.exit_code == 0, result.output
+    with Image.open(target) as image:
+        assert (image.format, image.size) == ("WEBP", size)
+    assert [path.name for path in tmp_path.glob("*out.webp*")] == ["out.webp"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("translate", "--model", "nothing"), "no such model"),
+        (("upscale",), "no upscaler"),
+        (("translate", "--model", "../x"), "model"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(tmp_path: Path, source: Path, arguments, words: str) -> None:
+    """A command that cannot be done says why, without a traceback, and fails."""
+    command, *options = arguments
+    result = anamorph(command, source, tmp_path / "out.png", *options)
+    assert result.exit_code in (1, 2)
+    assert words in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_a_damaged_picture_is_told(tmp_path: Path, source: Path) -> None:
+    """A picture that does not decode is named as damaged."""
+    publish_models(Path(os.environ["ANAMORPH_HOME"]), ("srresnet-x4",))
+    source.write_bytes(source.read_bytes()[:60])
+    result = anamorph("upscale", source, tmp_path / "out.png")
+    assert result.exit_code == 1
+    assert "damaged" in result.output
+
+
+def test_an_unknown_suffix_is_told(tmp_path: Path, source: Path) -> None:
+    """The suffix of the output must be one of the formats."""
+    result = anamorph("upscale", source, tmp_path / "out.bmp")
+    assert result.exit_code == 2
+    assert ".webp" in result.output
+
+
+def test_models_are_imported_and_listed(tmp_path: Path) -> None:
+    """`models import` publishes a file of this project and `models list` shows what serves."""
+    other = tmp_path / "other"
+    publish_models(other, ("starry-night",))
+    [file] = (other / "models").glob("*/*.safetensors")
+    result = anamorph("models", "import", file, "--name", "night")
+    assert result.exit_code == 0, result.output
+    assert "night@1: style, does stylize" in result.output
+    listed = anamorph("models", "list").output
+    assert listed.startswith("* night@1")
+
+
+def test_foreign_checkpoints_are_imported(tmp_path: Path, shared: Path) -> None:
+    """A state dict of another project is recognised and published."""
+    golden = load_file(shared / "golden" / "srresnet-nobn-x4.safetensors")
+    state = {key.removeprefix("net."): value for key, value in golden.items() if "net." in key}
+    torch.save({"params": state}, tmp_path / "theirs.pth")
+    result = anamorph("models", "import", tmp_path / "theirs.pth", "--name", "mine")
+    assert result.exit_code == 0, result.output
+    assert "mine@1: srgan, does upscale" in result.output
+
+
+def test_unknown_checkpoints_are_refused(tmp_path: Path) -> None:
+    """A checkpoint that is not recognised is refused, and its keys are named."""
+    save_file({"strange.weight": torch.zeros(3)}, tmp_path / "unknown.safetensors")
+    result = anamorph("models", "import", tmp_path / "unknown.safetensors", "--name", "mine")
+    assert result.exit_code == 1
+    assert "strange.weight" in result.output

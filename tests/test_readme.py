@@ -1,0 +1,128 @@
+"""The README's commands, run as a reader would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from conftest import ROOT
+from models.images import Limits, Picture, decode, encode
+
+README = (ROOT / "README.md").read_text()
+LINES = [
+    line
+    for block in re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    for line in block.splitlines()
+]
+CURLS = [line for line in LINES if line.startswith("curl ")]
+WIDTH, HEIGHT = 72, 50
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reader's folder with a photo in it: smooth shapes, a little noise, odd sides."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH] / 10.0
+    waves = np.stack([np.sin(x + y), np.cos(x - y), np.sin(2 * x)], axis=-1)
+    noise = np.random.default_rng(0).normal(0, 4, waves.shape)
+    rgb = np.clip(127 + 90 * waves + noise, 0, 255).astype(np.uint8)
+    path = tmp_path_factory.mktemp("reader")
+    (path / "photo.jpg").write_bytes(encode(Picture(rgb, None, "jpeg"), "jpeg"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of a ready `anamorph serve`, in a process of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free_port: int = probe.getsockname()[1]
+    home = tmp_path_factory.mktemp("home")
+    environment = os.environ | {"ANAMORPH_HOME": str(home), "ANAMORPH_DEVICE": "cpu"}
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", str(free_port)]
+    log = home / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=output)
+        try:
+            _wait_until_ready(process, free_port, log)
+            yield free_port
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == httpx.codes.OK:
+                return
+        time.sleep(0.2)
+    pytest.fail(f"anamorph serve did not become ready:\n{log.read_text()}")
+
+
+def _run_curl(line: str, folder: Path, port: int) -> bytes:
+    """Run one line of the README against `port`; return what it printed or saved."""
+    if shutil.which("curl") is None:
+        pytest.skip("no curl on this machine")
+    words = shlex.split(line.replace("localhost:8000", f"127.0.0.1:{port}"))
+    done = subprocess.run(
+        [*words, "-sS"], check=False, cwd=folder, capture_output=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return (folder / words[words.index("-o") + 1]).read_bytes() if "-o" in words else done.stdout
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "scale"), [("/v1/translate", 1), ("/v1/upscale", 4), ("/v1/stylize", 1)]
+)
+def test_each_image_line_answers_a_picture(
+    endpoint: str, scale: int, folder: Path, port: int
+) -> None:
+    """The README's curl line for an endpoint saves a JPEG of the photo's size times the scale."""
+    (line,) = [curl for curl in CURLS if curl.endswith(endpoint)]
+    answer = decode(_run_curl(line, folder, port), Limits())
+    assert answer.format == "jpeg"
+    assert answer.rgb.shape == (HEIGHT * scale, WIDTH * scale, 3)
+    assert answer.rgb.std() > 5
+
+
+def test_the_models_line_lists_what_the_other_lines_ask_for(folder: Path, port: int) -> None:
+    """`GET /v1/models` names every model and style that the README's curl lines ask for."""
+    (line,) = [curl for curl in CURLS if curl.endswith("/v1/models")]
+    listed = {model["name"] for model in json.loads(_run_curl(line, folder, port))}
+    asked = {name for curl in CURLS for name in re.findall(r"-F (?:model|style)=(\S+)", curl)}
+    assert asked <= listed
+
+
+def test_every_curl_line_is_run() -> None:
+    """The README has one curl line for each endpoint, and each is among those tested here."""
+    endpoints = sorted(curl.rpartition("localhost:8000")[2] for curl in CURLS)
+    assert endpoints == ["/v1/models", "/v1/stylize", "/v1/translate", "/v1/upscale"]
+
+
+def test_ci_runs_the_readmes_test_line() -> None:
+    """CI sets up and tests with the very line that the README gives."""
+    (line,) = [line for line in LINES if line.endswith("/pytest")]
+    assert f"\n{line} || failed=1\n" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_serving_is_set_up_as_testing_is() -> None:
+    """The README's two set-up lines differ only in the extra and in what they start."""
+    serve, test = (line for line in LINES if line.startswith("python3 -m venv"))
+    assert (
+        serve.replace("-e . && .venv/bin/anamorph serve", "-e '.[dev]' && .venv/bin/pytest") == test
+    )

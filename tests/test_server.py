@@ -1,0 +1,272 @@
+"""A real `anamorph serve` process on loopback, under load."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from tiny import encoded, opened, photo, publish_models, until_ready
+
+QUEUE_LIMIT = 24
+HALF_A_REQUEST = b"POST /v1/upscale HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\nabc"
+STYLIZE = "/v1/stylize?style=starry-night&format=png"
+
+
+class Server:
+    """The process and a client for it."""
+
+    def __init__(self, home: Path, log: Path, **settings: object) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        settings |= {"home": home, "shipped_weights": home / "no weights", "device": "cpu"}
+        variables = {f"ANAMORPH_{name.upper()}": str(value) for name, value in settings.items()}
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app.cli", "serve", "--port", str(self.port)],
+                env=os.environ | variables,
+                cwd=Path(__file__).parents[1],
+                stderr=stderr,
+            )
+        self.log = log
+        self.client = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}",
+            timeout=60,
+            limits=httpx.Limits(max_connections=100),
+        )
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 60
+        while True:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                self.client.get("/healthz")
+                break
+            except httpx.TransportError:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+        until_ready(self.client)
+
+    def stop(self) -> int:
+        self.client.close()
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = tmp_path_factory.mktemp("home")
+    publish_models(home, ("srresnet-x4", "starry-night"))
+    server = Server(
+        home,
+        home / "log",
+        max_batch=4,
+        max_wait_ms=50,
+        queue_limit=QUEUE_LIMIT,
+        upload_timeout_s=3,
+        threads=2,
+    )
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
+
+
+def metric(client: httpx.Client, line: str) -> float:
+    found = [row for row in client.get("/metrics").text.splitlines() if row.startswith(line)]
+    return float(found[0].rsplit(" ", 1)[1]) if found else 0.0
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_batch_equals_single_answers(server: Server) -> None:
+    """Pictures that shared a forward pass come out as they do alone, to within rounding."""
+    pictures = [encoded(photo(32, 32).rotate(45 * i)) for i in range(8)]
+    single = [server.client.post(STYLIZE, content=data) for data in pictures]
+    with ThreadPoolExecutor(8) as threads:
+        posts = [threads.submit(server.client.post, STYLIZE, content=data) for data in pictures]
+        together = [post.result() for post in posts]
+    sizes = {response.headers["x-compute"].split("batch=")[1] for response in together}
+    assert sizes - {"1"}, "no two of eight concurrent requests shared a batch"
+    for one, other in zip(single, together, strict=True):
+        difference = np.asarray(opened(one)).astype(int) - np.asarray(opened(other))
+        assert np.abs(difference).max() <= 2
+
+
+def test_a_bad_upload_harms_no_neighbour(server: Server) -> None:
+    """Among concurrent requests, only the damaged ones fail."""
+    good, bad = encoded(photo(32, 32)), encoded(photo(32, 32))[:200]
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(
+            threads.map(lambda data: server.client.post(STYLIZE, content=data), [good, bad] * 8)
+        )
+    assert [answer.status_code for answer in answers] == [200, 422] * 8
+
+
+def test_health_answers_under_load(server: Server) -> None:
+    """With every core at work on pictures, /healthz stays under 50 ms at the 99th percentile."""
+    data = encoded(photo(480, 640), "jpeg")
+    stop = time.monotonic() + 6
+
+    def load(_: int) -> int:
+        count = 0
+        with httpx.Client(base_url=server.client.base_url, timeout=60) as client:
+            while time.monotonic() < stop:
+                assert client.post(STYLIZE, content=data).status_code == 200
+                count += 1
+        return count
+
+    probe = subprocess.Popen(
+        [sys.executable, "-c", PROBE, str(server.port), "5"], stdout=subprocess.PIPE, text=True
+    )
+    with ThreadPoolExecutor(4) as threads:
+        answered = sum(threads.map(load, range(4)))
+    output, _ = probe.communicate(timeout=20)
+    milliseconds = sorted(map(float, output.split()))
+    assert answered > 4
+    assert len(milliseconds) > 100
+    assert milliseconds[int(len(milliseconds) * 0.99)] < 50
+
+
+# In a process of its own: the load's threads would delay a probe among them.
+PROBE = """
+import http.client, sys, time
+connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=10)
+stop = time.monotonic() + float(sys.argv[2])
+while time.monotonic() < stop:
+    started = time.perf_counter()
+    connection.request("GET", "/healthz")
+    connection.getresponse().read()
+    time.sleep(0.01)
+"""
+
+
+def test_an_overfull_queue_refuses_with_a_time(server: Server) -> None:
+    """Beyond queue_limit requests get 503 with Retry-After at once, and the others an answer."""
+    data = encoded(photo(400, 400), "jpeg")
+
+    def post(_: int) -> httpx.Response:
+        return server.client.post("/v1/stylize?style=starry-night", content=data)
+
+    with ThreadPoolExecutor(3 * QUEUE_LIMIT) as threads:
+        answers = list(threads.map(post, range(3 * QUEUE_LIMIT)))
+    refused = [answer for answer in answers if answer.status_code == 503]
+    assert refused
+    assert {answer.status_code for answer in answers} == {200, 503}
+    assert {answer.json()["code"] for answer in refused} == {"queue_full"}
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    assert metric(server.client, "anamorph_queue_depth") == 0
+
+
+def test_a_client_that_leaves_is_forgotten(server: Server) -> None:
+    """Work of clients who closed the connection leaves the queue; the next request is served."""
+    data = encoded(photo(480, 640), "jpeg")
+    head = f"POST {STYLIZE} HTTP/1.1\r\nHost: a\r\nContent-Length: {len(data)}\r\n\r\n".encode()
+    left = 'anamorph_requests_total{route="/v1/stylize",status="499"}'
+    left_before = metric(server.client, left)
+    connections = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(12)]
+    for connection in connections:
+        connection.sendall(head + data)
+    until(lambda: metric(server.client, "anamorph_queue_depth") > 0)
+    for connection in connections:
+        connection.close()
+    until(lambda: metric(server.client, "anamorph_queue_depth") == 0, timeout_s=5)
+    assert server.client.post(STYLIZE, content=encoded(photo(16, 16))).status_code == 200
+    assert metric(server.client, left) - left_before >= 6
+    until(lambda: metric(server.client, "anamorph_held_bytes") == 0)
+
+
+def test_half_sent_requests_hold_nothing(server: Server) -> None:
+    """A client that goes away in the middle of its upload leaves nothing behind."""
+    for sent in (b"", HALF_A_REQUEST[:12], HALF_A_REQUEST):
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(sent)
+    until(lambda: metric(server.client, "anamorph_held_bytes") == 0)
+    assert server.client.get("/healthz").status_code == 200
+
+
+def test_a_stalled_upload_is_ended(server: Server) -> None:
+    """An upload that does not arrive within upload_timeout_s is a 408."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(HALF_A_REQUEST)
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_long_upload_is_refused_in_words(server: Server) -> None:
+    """A client that sends far too much still gets to read why it is refused."""
+    body = (bytes(2**20) for _ in range(80))
+    response = server.client.post("/v1/upscale", content=body)
+    assert (response.status_code, response.json()["code"]) == (413, "upload_too_large")
+
+
+def test_memory_does_not_grow(server: Server) -> None:
+    """Over 2,000 mixed requests, good and bad, memory and open files stay where they were."""
+    chance = random.Random(0)
+    process = psutil.Process(server.process.pid)
+    pool = [
+        encoded(photo(chance.randint(1, 48), chance.randint(1, 48), mode), kind)
+        for kind, mode in [("png", "RGBA"), ("jpeg", "RGB"), ("webp", "RGB"), ("png", "L")] * 8
+    ]
+    pool += [data[: len(data) // 2] for data in pool[:8]] + [b"", b"x"]
+    urls = [STYLIZE, "/v1/upscale?scale=2", "/v1/upscale?format=jpeg", "/v1/upscale?scale=9"]
+
+    def send(count: int) -> None:
+        for _ in range(count):
+            response = server.client.post(chance.choice(urls), content=chance.choice(pool))
+            assert response.status_code < 500, response.text
+
+    def resident_mib() -> float:
+        return process.memory_info().rss / 2**20
+
+    send(500)
+    before_mib, files = resident_mib(), process.num_fds()
+    send(1500)
+    assert resident_mib() - before_mib < 40
+    assert process.num_fds() <= files + 2
+
+
+def test_the_log_tells_no_secrets(server: Server) -> None:
+    """The access log has routes and sizes, but neither queries nor file names."""
+    server.client.post("/v1/upscale?secret=hunter2", files={"image": ("private.png", b"x")})
+    until(lambda: '"route": "/v1/upscale"' in server.log.read_text())
+    text = server.log.read_text()
+    assert "hunter2" not in text
+    assert "private.png" not in text
+    assert "Traceback" not in text
+
+
+def test_sigterm_lets_requests_finish(tmp_path: Path) -> None:
+    """On SIGTERM the service answers what it has begun, then exits cleanly."""
+    publish_models(tmp_path, ("srresnet-x4",))
+    server = Server(tmp_path, tmp_path / "log", threads=2)
+    server.wait()
+    data = encoded(photo(256, 256), "jpeg")
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(server.client.post, "/v1/upscale", content=data)
+        until(lambda: server.client.get("/metrics").text.count("anamorph_held_bytes 0.0") == 0)
+        server.process.send_signal(signal.SIGTERM)
+        assert opened(answer.result()).size == (1024, 1024)
+    # uvicorn ends by the signal it was sent, once all is closed.
+    assert server.process.wait(30) in (0, -signal.SIGTERM)
+    assert "Application shutdown complete" in server.log.read_text()
+    server.client.close()

@@ -1,0 +1,107 @@
+"""`anamorph train`, as typed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from app.cli import app
+from models.checkpoint import load_generator
+from models.registry import Registry
+from models.state import load_state
+from tiny_training import write_data
+
+RECIPE = """
+family = "srgan"
+models = { upscale = "sharp" }
+data = { kind = "highres", train = ["warm"], crop_px = 32 }
+generator = { channels = 8, blocks = 1, scale = 2 }
+training = { steps = 4, log_every = 1, checkpoint_every = 100 }
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe file beside its data."""
+    write_data(tmp_path / "data")
+    path = tmp_path / "sharp.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def command(recipe: Path, *options: str) -> Result:
+    """Run `anamorph train` on the CPU."""
+    data = str(recipe.parent / "data")
+    words = ["train", str(recipe), "--data", data, "--device", "cpu", *options]
+    return CliRunner().invoke(app, words)
+
+
+def test_trains_publishes_and_starts_from_a_name(recipe: Path, tmp_path: Path):
+    """A run lies under the home by its recipe's name, and the command it prints publishes it."""
+    done = command(recipe, "--set", "training.steps=3", "--set", "card.licence=CC0")
+    assert done.exit_code == 0, done.output
+    made = tmp_path / "home" / "runs" / "sharp" / "models" / "sharp.safetensors"
+    assert load_generator(made).header.card["licence"] == "CC0"
+    assert f"anamorph models import {made} --name sharp" in done.output
+    published = CliRunner().invoke(app, ["models", "import", str(made), "--name", "sharp"])
+    assert published.exit_code == 0, published.output
+    sources = ("sharp", "sharp@1", str(made), "sharp@7")
+    codes = [
+        command(
+            recipe, "--out", str(tmp_path / str(index)), "--stop-after", "1",
+            "--set", f"initial.upscale={source}",
+        ).exit_code
+        for index, source in enumerate(sources)
+    ]  # fmt: skip
+    assert codes == [0, 0, 0, 1]
+    assert Registry(tmp_path / "home").resolve("sharp").version == 1
+
+
+def test_pauses_and_goes_on(recipe: Path, tmp_path: Path):
+    """A run paused by --stop-after says how to go on, and the same command does."""
+    out = ("--out", str(tmp_path / "run"))
+    paused = command(recipe, *out, "--stop-after", "2")
+    assert paused.exit_code == 0
+    assert "the same command goes on" in paused.output
+    assert not (tmp_path / "run" / "models").exists()
+    assert command(recipe, *out).exit_code == 0
+    assert load_state(tmp_path / "run" / "state.safetensors")["step"] == 4
+    assert (tmp_path / "run" / "models" / "sharp.safetensors").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals(recipe: Path, tmp_path: Path, number: signal.Signals):
+    """SIGINT and SIGTERM end the step, save the state and leave with status 130."""
+    losses = tmp_path / "run" / "losses.jsonl"
+
+    def send() -> None:
+        while not losses.exists() or not losses.read_text():
+            time.sleep(0.01)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    done = command(recipe, "--out", str(tmp_path / "run"), "--set", "training.steps=100000")
+    thread.join()
+    assert done.exit_code == 130
+    assert 1 <= load_state(tmp_path / "run" / "state.safetensors")["step"] < 100_000
+
+
+def test_errors_are_sentences(recipe: Path, tmp_path: Path):
+    """What is wrong with a recipe, its data or a change is said in a line, without a traceback."""
+    (tmp_path / "data" / "empty").mkdir()
+    for change, named in (
+        ("training.stepz=1", "training.stepz"),
+        ('data.train=["empty"]', "no usable image in empty"),
+        ("nonsense", "nonsense"),
+    ):
+        failed = command(recipe, "--set", change)
+        assert failed.exit_code == 1
+        assert named in failed.output
+        assert "Traceback" not in failed.output

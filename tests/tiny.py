@@ -1,0 +1,81 @@
+"""Tiny networks with random weights, and pictures, for the tests of the service."""
+
+from __future__ import annotations
+
+import time
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import torch
+from PIL import Image
+
+from app.settings import Settings
+from models.checkpoint import Header, save_generator
+from models.families import family
+from models.registry import Registry
+
+MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "facades": ("pix2pix", {"base_channels": 4, "depth": 5, "norm": "instance"}, {}),
+    "horse2zebra": ("cyclegan", {"base_channels": 4, "blocks": 1}, {"licence": "CC0"}),
+    "srresnet-x4": ("srgan", {"channels": 8, "blocks": 1, "batch_norm": False}, {}),
+    "srgan-x4": (
+        "srgan",
+        {"channels": 8, "blocks": 1, "batch_norm": False},
+        {"regression_model": "srresnet-x4"},
+    ),
+    "starry-night": ("style", {"base_channels": 4, "blocks": 1}, {"task_note": "a night sky"}),
+}
+
+
+def publish_models(home: Path, names: tuple[str, ...] = tuple(MODELS)) -> None:
+    """Publish and promote `names` of MODELS in the registry of `home`."""
+    home.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    for name in names:
+        family_id, config, card = MODELS[name]
+        kind = family(family_id)
+        generator = kind.build_generator(kind.generator_config(**config)).eval()
+        path = home / f"{name}.safetensors"
+        header = Header(family=family_id, generator=config, name=name, card=card)
+        save_generator(path, generator, header)
+        registry = Registry(home, shipped=home / "no weights")
+        registry.promote(name, registry.publish(path, name).version)
+        path.unlink()
+
+
+def tiny_settings(home: Path, **overrides: Any) -> Settings:
+    """Return settings for a service on the CPU whose only models are those in `home`."""
+    shipped = home / "no weights"
+    return Settings(home=home, shipped_weights=shipped, device="cpu", threads=2, **overrides)
+
+
+def until_ready(client: httpx.Client, timeout_s: float = 90) -> None:
+    """Wait until every model is loaded."""
+    deadline = time.monotonic() + timeout_s
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() < deadline, "the models did not load in time"
+        time.sleep(0.05)
+
+
+def photo(height: int = 24, width: int = 40, mode: str = "RGB") -> Image.Image:
+    """Return a smooth, coloured picture."""
+    y, x = np.mgrid[0 : 1 : 1j * height, 0 : 1 : 1j * width]
+    channels = [x, y, (x + y) / 2, 0.3 + 0.7 * x * y][: len(mode)]
+    levels = np.rint(np.stack(channels, -1) * 255).astype(np.uint8)
+    return Image.fromarray(levels[..., 0] if mode == "L" else levels)
+
+
+def encoded(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
+    """Return the image as a file's bytes."""
+    file = BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def opened(response: httpx.Response) -> Image.Image:
+    """Return the picture of a 200 answer."""
+    assert response.status_code == 200, response.text
+    return Image.open(BytesIO(response.content))
