@@ -1,0 +1,83 @@
+"""The server one writes first: a plain FastAPI handler around eager float32 torch.
+
+The handler is a `def`, which FastAPI runs in its thread pool. Decoding, encoding and padding are
+the service's own, so that what differs is everything around them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import uvicorn
+from fastapi import Depends, FastAPI, Request, Response
+from torch import Tensor
+
+from models import images
+from models.checkpoint import load_generator
+from models.family import SizeRule
+from models.images import Format, Limits, Picture, Pixels
+
+
+def create_app(files: Mapping[str, Path], device: torch.device) -> FastAPI:
+    """Return an app that answers `POST /{name}` with the network loaded from `files[name]`."""
+    models = {name: load_generator(path) for name, path in files.items()}
+    for model in models.values():
+        model.module.to(device)
+    app = FastAPI()
+
+    @app.post("/{name}")
+    def answer(name: str, data: Body, format: Format = "jpeg") -> Response:  # noqa: A002
+        model = models[name]
+        picture = images.decode(data, Limits())
+        batch = to_batch(picture.rgb, model.family.size_rule(model.config))
+        with torch.inference_mode():
+            made = model.module(batch.to(device))
+        rgb = to_pixels(made, picture.rgb, model.family.scale(model.config))
+        content = images.encode(Picture(rgb, None, picture.format), format)
+        return Response(content, media_type=f"image/{format}")
+
+    return app
+
+
+async def _read(request: Request) -> bytes:
+    return await request.body()
+
+
+Body = Annotated[bytes, Depends(_read)]
+
+
+def to_batch(rgb: Pixels, rule: SizeRule) -> Tensor:
+    """Turn uint8 (H, W, 3) into a batch of one, mirrored at right and bottom to fit `rule`."""
+    height, width = rgb.shape[:2]
+    to_height, to_width = rule.padded(height, width)
+    margins = ((0, to_height - height), (0, to_width - width), (0, 0))
+    return images.to_tensor(np.pad(rgb, margins, mode="reflect"))[None]
+
+
+def to_pixels(batch: Tensor, rgb: Pixels, scale: int) -> Pixels:
+    """Crop the answer to a picture `rgb` and turn it into uint8 (scale * H, scale * W, 3)."""
+    height, width = rgb.shape[:2]
+    return images.to_rgb(batch[0, :, : height * scale, : width * scale])
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="+", help="NAME=FILE.safetensors")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    pairs = (file.split("=", 1) for file in options.files)
+    files = {name: Path(path) for name, path in pairs}
+    app = create_app(files, torch.device(options.device))
+    uvicorn.run(app, port=options.port, access_log=False)
+
+
+if __name__ == "__main__":
+    _main()
