@@ -144,15 +144,20 @@ def evaluate(
         Path | None, typer.Option(exists=True, dir_okay=False, help="VGG16 weights.")
     ] = None,
     device: _Device = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write the figures into the file's card.")
+    ] = False,
 ) -> None:
     """Measure a model on its test pictures; every figure with its protocol and its baselines."""
     from app.service import choose_device, open_registry
-    from models.checkpoint import load_generator
+    from models.checkpoint import amend_card, load_generator
     from models.evaluation import evaluate
 
     with _errors_as_text():
         settings = _settings(device=device, vgg16=features)
         path = Path(model)
+        if record and not path.is_file():
+            raise typer.BadParameter("published versions never change: --record takes a file")
         if not path.is_file():
             path = open_registry(settings).resolve(model).path
         tables = evaluate(
@@ -164,6 +169,8 @@ def evaluate(
             device=choose_device(settings.device),
         )
         typer.echo("\n\n".join(map(str, tables)))
+        if record:
+            amend_card(path, {"metrics": [table.as_card() for table in tables]})
 
 
 @app.command()
@@ -218,6 +225,16 @@ def list_models() -> None:
             star = "*" if version.promoted else " "
             label = f"{version.name}@{version.version}"
             typer.echo(f"{star} {label:<28} {version.header.family:<10} {version.sha256[:12]}")
+
+
+@models_app.command("card")
+def show_card(model: Annotated[str, typer.Argument(help="Name or name@version.")]) -> None:
+    """Print a model's card as Markdown."""
+    from app.service import open_registry
+    from models.card import markdown
+
+    with _errors_as_text():
+        typer.echo(markdown(open_registry(_settings()).resolve(model).header), nl=False)
 
 
 @models_app.command("import")

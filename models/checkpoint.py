@@ -102,6 +102,17 @@ def read_header(path: Path) -> Header:
     return _read(path, tensors=False)[0]
 
 
+def amend_card(path: Path, facts: Mapping[str, Any]) -> None:
+    """Replace facts of a file's card, such as "metrics"; the weights stay bit for bit.
+
+    Raises InvalidCheckpoint as `load_generator` does.
+    """
+    header, state = _read(path)
+    amended = header.model_copy(update={"card": header.card | dict(facts)})
+    metadata = {_METADATA_KEY: amended.model_dump_json()}
+    write_atomically(path, lambda target: save_file(state, target, metadata))
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal."""
     with path.open("rb") as file:
