@@ -1,20 +1,20 @@
 """The errors of `models`, one tree; `app.errors` gives each leaf an HTTP status and a stable code.
 
-    AnamorphError
-    |-- ImageError                 upload bytes -> RGB array
-    |   |-- UnsupportedImage       the content is none of the accepted formats
-    |   |-- CorruptImage           an accepted format that does not decode
-    |   `-- ImageTooLarge          refused by its header, before any pixel is decoded
-    |-- ModelError                 file -> generator
-    |   |-- UnknownLayout          the keys of a foreign checkpoint are not understood
-    |   |-- InvalidCheckpoint      a file that is damaged, or is not what its header says
-    |   |-- ModelNotFound          no such name or version
-    |   `-- ModelProtected         a version that must stay: shipped, or promoted
-    `-- TrainingError              recipe + data -> generator
-        |-- InvalidRecipe          a recipe that contradicts itself or its family
-        |-- InvalidDataset         a folder without usable images
-        |-- MissingFeatures        no VGG16 weights at hand
-        `-- DivergedTraining       a loss that is no longer finite
+AnamorphError
+|-- ImageError                 upload bytes -> RGB array
+|   |-- UnsupportedImage       the content is none of the accepted formats
+|   |-- CorruptImage           an accepted format that does not decode
+|   `-- ImageTooLarge          refused by its header, before any pixel is decoded
+|-- ModelError                 file -> generator
+|   |-- UnknownLayout          the keys of a foreign checkpoint are not understood
+|   |-- InvalidCheckpoint      a file that is damaged, or is not what its header says
+|   |-- ModelNotFound          no such name or version
+|   `-- ModelProtected         a version that must stay: shipped, or promoted
+`-- TrainingError              recipe + data -> generator
+    |-- InvalidRecipe          a recipe that contradicts itself or its family
+    |-- InvalidDataset         a folder without usable images
+    |-- MissingFeatures        no VGG16 weights at hand
+    `-- DivergedTraining       a loss that is no longer finite
 """
 
 

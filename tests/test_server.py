@@ -144,7 +144,8 @@ def test_health_answers_under_load(server: Server) -> None:
     milliseconds = sorted(map(float, output.split()))
     assert answered > 4
     assert len(milliseconds) > 100
-    assert milliseconds[int(len(milliseconds) * 0.99)] < 50
+    p99_ms = milliseconds[int(len(milliseconds) * 0.99)]
+    assert p99_ms < 50
 
 
 # In a process of its own: the load's threads would delay a probe among them.
@@ -156,6 +157,7 @@ while time.monotonic() < stop:
     started = time.perf_counter()
     connection.request("GET", "/healthz")
     connection.getresponse().read()
+    print((time.perf_counter() - started) * 1000)
     time.sleep(0.01)
 """
 
