@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import numpy as np
 import pytest
+import structlog
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +50,13 @@ def _seed() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - torchvision and others draw from the global generator
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _logs() -> Iterator[None]:
+    """A test that sets up logging binds it to its own captured output, which closes with it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)
