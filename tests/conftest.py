@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,6 +58,17 @@ def _logs() -> Iterator[None]:
     """A test that sets up logging binds it to its own captured output, which closes with it."""
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Drop the SIGCHLD handler that DataLoader workers leave behind.
+
+    Python runs handlers on an alternate stack. After OpenVINO has run in the main thread, that of
+    this process is no longer usable, and the end of the next child would be the process's own.
+    """
+    yield
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)
