@@ -179,11 +179,8 @@ def _predicted_bytes(model: Served, height: int, width: int) -> int:
 
 def _to_tensor(rgb: Pixels, model: Served, *, padded: bool) -> Tensor:
     """Turn pixels into the generator's input (C, H, W), mirrored at right and bottom to pad it."""
-    height, width = rgb.shape[:2]
     if padded:
-        to_height, to_width = model.rule.padded(height, width)
-        margins = ((0, to_height - height), (0, to_width - width), (0, 0))
-        rgb = np.pad(rgb, margins, mode="reflect")
+        rgb = model.rule.pad(rgb)
     tensor = images.to_tensor(rgb)
     if model.channels_in == 1:
         return (tensor * _LUMA).sum(0, keepdim=True)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import numpy as np
 import torch
 from pydantic import Field, ValidationError
 from torch import Tensor
@@ -153,10 +152,7 @@ def _answerer(loaded: LoadedGenerator, device: torch.device) -> Answer:
     @torch.no_grad()
     def answer(picture: Pixels) -> Pixels:
         height, width = picture.shape[:2]
-        to_height, to_width = rule.padded(height, width)
-        margins = ((0, to_height - height), (0, to_width - width), (0, 0))
-        padded = np.pad(picture, margins, mode="reflect")
-        output = module(images.to_tensor(padded)[None].to(device))[0]
+        output = module(images.to_tensor(rule.pad(picture))[None].to(device))[0]
         return images.to_rgb(output[:, : height * scale, : width * scale])
 
     return answer

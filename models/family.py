@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
@@ -49,6 +51,13 @@ class SizeRule:
             return -(-side // self.multiple_of) * self.multiple_of
 
         return up(height), up(width)
+
+    def pad(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Mirror pixels (H, W, 3) at right and bottom up to an allowed size."""
+        height, width = rgb.shape[:2]
+        to_height, to_width = self.padded(height, width)
+        margins = ((0, to_height - height), (0, to_width - width), (0, 0))
+        return np.pad(rgb, margins, mode="reflect")
 
 
 class Config(BaseModel):
