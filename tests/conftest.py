@@ -49,6 +49,15 @@ def _threads() -> None:
     torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Layers this small only wait for a second thread, for long where a training runs beside."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     random.seed(0)

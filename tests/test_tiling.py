@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -21,6 +20,8 @@ from app.tiling import run_tiled, spans, tile_count
 from models import images
 from models.families import family
 from models.family import SizeRule
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class TorchEngine:
@@ -41,15 +42,6 @@ class TorchEngine:
     @torch.inference_mode()
     def statistics(self, patches: Tensor) -> Tensor:
         return self.twin.measure(patches)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Layers this small only wait for a second thread, for long where a training runs beside."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def build(family_id: str, **config: Any) -> tuple[TorchEngine, SizeRule, int]:

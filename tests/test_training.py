@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +25,9 @@ from models.state import load_state
 from models.training import STATE_FILE, Progress, train
 from tiny_training import STAGES, tiny_recipe, write_data, write_vgg16
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 by_stage = pytest.mark.parametrize("stage", STAGES)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Use one thread: handing such small tensors to several costs more than it gains."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
