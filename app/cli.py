@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 
-from app.schemas import OutputFormat
-from app.settings import Settings
-from models.errors import AnamorphError
+from app.commands import models
+from app.commands.common import errors_as_text, settings_from
+from models.images import Format
 
 if TYPE_CHECKING:
     from app.inference import Plan
     from app.service import Service
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Image-to-image generation.")
-models_app = typer.Typer(no_args_is_help=True, help="The models at hand.")
-app.add_typer(models_app, name="models")
+app.add_typer(models.app, name="models")
 
 _Input = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Picture to read.")]
 _Output = Annotated[
@@ -33,12 +29,15 @@ _Output = Annotated[
 _Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda")]
 _Quality = Annotated[int | None, typer.Option(min=1, max=100, help="For jpeg, webp and avif.")]
 
-_FORMATS: dict[str, OutputFormat] = {
+_FORMATS: dict[str, Format] = {
     ".png": "png",
     ".jpg": "jpeg",
     ".jpeg": "jpeg",
     ".webp": "webp",
     ".avif": "avif",
+    ".gif": "gif",
+    ".tif": "tiff",
+    ".tiff": "tiff",
 }
 
 
@@ -54,8 +53,8 @@ def serve(
     from app.logs import configure_logs
     from app.main import create_app
 
-    with _errors_as_text():
-        settings = _settings(host=host, port=port, device=device)
+    with errors_as_text():
+        settings = settings_from(host=host, port=port, device=device)
         configure_logs(settings.log_level)
         uvicorn.run(
             create_app(settings),
@@ -79,7 +78,7 @@ def translate(
     from app.plans import translate_plan
     from app.schemas import TranslateParams
 
-    with _errors_as_text():
+    with errors_as_text():
         params = TranslateParams(model=model, format=_format_of(target), quality=quality)
         _apply(source, target, device, params.model, partial(translate_plan, params=params))
 
@@ -98,7 +97,7 @@ def upscale(
     from app.plans import upscale_plan
     from app.schemas import UpscaleParams
 
-    with _errors_as_text():
+    with errors_as_text():
         params = UpscaleParams(
             scale=scale, detail=detail, model=model, format=_format_of(target), quality=quality
         )
@@ -119,7 +118,7 @@ def stylize(
     from app.plans import stylize_plan
     from app.schemas import StylizeParams
 
-    with _errors_as_text():
+    with errors_as_text():
         params = StylizeParams(
             style=style,
             strength=strength,
@@ -153,8 +152,8 @@ def evaluate(
     from models.checkpoint import amend_card, load_generator
     from models.evaluation import evaluate
 
-    with _errors_as_text():
-        settings = _settings(device=device, vgg16=features)
+    with errors_as_text():
+        settings = settings_from(device=device, vgg16=features)
         path = Path(model)
         if record and not path.is_file():
             raise typer.BadParameter("published versions never change: --record takes a file")
@@ -194,8 +193,8 @@ def train(
     from models import training
     from models.recipe import load_recipe
 
-    with _errors_as_text(), stop_signal() as asked:
-        settings = _settings(device=device, vgg16=features)
+    with errors_as_text(), stop_signal() as asked:
+        settings = settings_from(device=device, vgg16=features)
         folder = out or settings.home / "runs" / recipe.stem
         made = training.train(
             load_recipe(recipe, changes or ()),
@@ -215,59 +214,6 @@ def train(
             raise typer.Exit(130 if asked.is_set() else 0)
 
 
-@models_app.command("list")
-def list_models() -> None:
-    """Every version of every model; the star marks the one that is served."""
-    from app.service import open_registry
-
-    with _errors_as_text():
-        for version in open_registry(_settings()).list():
-            star = "*" if version.promoted else " "
-            label = f"{version.name}@{version.version}"
-            typer.echo(f"{star} {label:<28} {version.header.family:<10} {version.sha256[:12]}")
-
-
-@models_app.command("card")
-def show_card(model: Annotated[str, typer.Argument(help="Name or name@version.")]) -> None:
-    """Print a model's card as Markdown."""
-    from app.service import open_registry
-    from models.card import markdown
-
-    with _errors_as_text():
-        typer.echo(markdown(open_registry(_settings()).resolve(model).header), nl=False)
-
-
-@models_app.command("import")
-def import_model(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
-    name: Annotated[str, typer.Option(help="What the model will be called.")],
-) -> None:
-    """Publish and promote a checkpoint (.safetensors, .pth, .pt, .model), also of other projects.
-
-    Nothing in the file is executed. What is not understood is named.
-    """
-    from app.service import open_registry
-    from models.checkpoint import load_generator, read_header, save_generator
-    from models.errors import InvalidCheckpoint
-    from models.importers import import_foreign
-
-    with _errors_as_text(), tempfile.TemporaryDirectory() as folder:
-        try:
-            read_header(file)
-        except InvalidCheckpoint:  # not this project's format
-            loaded = import_foreign(file)
-            file = Path(folder) / "model.safetensors"
-            save_generator(file, loaded.module, loaded.header.model_copy(update={"name": name}))
-        else:
-            loaded = load_generator(file)
-        registry = open_registry(_settings())
-        version = registry.publish(file, name)
-        registry.promote(name, version.version)
-        typer.echo(f"{name}@{version.version}: {loaded.family.id}, does {loaded.family.task.value}")
-        for key, value in (loaded.header.card | loaded.config.model_dump()).items():
-            typer.echo(f"  {key}: {value}")
-
-
 def _apply(
     source: Path,
     target: Path,
@@ -284,7 +230,7 @@ def _apply(
     configure_logs("warning")
 
     async def answer() -> None:
-        service = Service(_settings(device=device))
+        service = Service(settings_from(device=device))
         service.start(load=False)
         try:
             name = model and model.partition("@")[0]
@@ -319,28 +265,11 @@ def _write(target: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _format_of(target: Path) -> OutputFormat:
+def _format_of(target: Path) -> Format:
     try:
         return _FORMATS[target.suffix.lower()]
     except KeyError:
         raise typer.BadParameter(f"the suffix must be one of {', '.join(_FORMATS)}") from None
-
-
-def _settings(**overrides: Any) -> Settings:
-    return Settings(**{name: value for name, value in overrides.items() if value is not None})
-
-
-@contextlib.contextmanager
-def _errors_as_text() -> Iterator[None]:
-    try:
-        yield
-    except ValidationError as error:
-        for fault in error.errors():
-            typer.echo(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", err=True)
-        raise typer.Exit(2) from None
-    except (AnamorphError, OSError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from models.checkpoint import Header, load_generator, save_generator
+from models.checkpoint import load_generator
 from models.data import Sample, batches, open_samples, style_image
 from models.distributed import any_rank, average_gradients, process_group
 from models.errors import DivergedTraining, InvalidRecipe
@@ -23,6 +23,7 @@ from models.families import FAMILIES
 from models.objective import Objective
 from models.optimization import adam, rate_factor, restore
 from models.precision import autocast
+from models.publication import publish
 from models.recipe import ContentData, Recipe
 from models.reports import Reports
 from models.state import load_state, save_state
@@ -129,7 +130,7 @@ class _Run:
                 self.objective.discriminators, rate, config.betas
             )
         self.rates = {name: o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
-        self.step = 0
+        self.step, self.seconds = 0, 0.0
         # Each rank sees other samples, so it needs other noise too.
         torch.manual_seed(recipe.seed + 7919 * rank)
         if resuming:
@@ -156,7 +157,7 @@ class _Run:
             self.samples, config.batch, first, stop, config.workers, self.rank, self.ranks
         )
         self.objective.train()
-        started = time.monotonic()
+        started, earlier_s = time.monotonic(), self.seconds
         with (
             Reports(self.folder, first) if self.rank == 0 else nullcontext() as reports,
             tqdm(
@@ -171,6 +172,7 @@ class _Run:
                 figures = self.advance(
                     {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
                 )
+                self.seconds = earlier_s + time.monotonic() - started
                 bar.update()
                 done = any_rank(should_stop(), self.device) or self.step == stop
                 if figures:
@@ -184,7 +186,8 @@ class _Run:
                     break
         if self.step < config.steps or self.rank > 0:
             return {}
-        return self.publish()
+        facts = {"steps": self.step, "hours": round(self.seconds / 3600, 2)}
+        return publish(self.recipe, self.objective, self.published(), self.folder, facts)
 
     def report(self, reports: Reports, figures: dict[str, float], done: bool) -> None:
         """Write what is due at this step."""
@@ -260,6 +263,7 @@ class _Run:
             {
                 "recipe": self.recipe.model_dump(mode="json"),
                 "step": self.step,
+                "seconds": self.seconds,
                 "ranks": self.ranks,
                 "networks": {kind: part.state_dict() for kind, part in self._parts().items()},
                 "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
@@ -285,7 +289,7 @@ class _Run:
             restore(optimizer, state["optimizers"][name])
         if self.ema and state["ema"]:
             self.ema.load_state_dict(state["ema"])
-        self.step = state["step"]
+        self.step, self.seconds = state["step"], state["seconds"]
         if self.rank > 0:  # the file has rank 0's
             torch.manual_seed(self.recipe.seed + 7919 * self.rank + self.step)
             return
@@ -300,29 +304,6 @@ class _Run:
             "discriminators": objective.discriminators,
             "memory": objective.memory,
         }
-
-    def publish(self) -> dict[str, Path]:
-        """Write each generator under its model's name, in half precision.
-
-        What is measured and served is this file, so its rounding is part of every figure.
-        """
-        made = {}
-        for key, generator in self.published().items():
-            name = self.recipe.models[key]
-            header = Header(
-                family=self.recipe.family,
-                generator=self.recipe.generator_config().model_dump(mode="json"),
-                name=name,
-                card=self.recipe.card
-                | {
-                    "recipe": self.recipe.model_dump(mode="json", exclude={"card"}),
-                    "steps": self.step,
-                    "conventions": dict(self.objective.conventions),
-                },
-            )
-            made[key] = self.folder / "models" / f"{name}.safetensors"
-            save_generator(made[key], generator, header, torch.float16)
-        return made
 
 
 def _build_objective(recipe: Recipe, data_root: Path, features: Path | None) -> Objective:

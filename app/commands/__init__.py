@@ -1,0 +1,1 @@
+"""The groups of `anamorph`'s commands, one module each."""
