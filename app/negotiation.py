@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import get_args
 
 from app.errors import NotAcceptable
-from app.schemas import OutputFormat
 from models.images import Format
 
 _FORMATS: tuple[Format, ...] = get_args(Format)
-_PREFERRED: tuple[Format, ...] = get_args(OutputFormat)
 
 
 class Accept:
@@ -26,8 +24,7 @@ class Accept:
         self._wanted = [(kind, quality) for kind, quality in wanted if self._serves(kind)]
         if not self._wanted:
             raise NotAcceptable(
-                "this endpoint answers image/png, image/jpeg, image/webp, image/avif, image/gif, "
-                "image/tiff and application/json"
+                f"this endpoint answers image/{', image/'.join(_FORMATS)} and application/json"
             )
         self.as_json = self._wanted[0][0] == "application/json"
 
@@ -39,8 +36,7 @@ class Accept:
         best = [kind for kind, quality in images if quality == images[0][1]]
         if any(self._matches(kind, input_format) for kind in best):
             return input_format
-        formats = _PREFERRED + _FORMATS
-        return next(name for kind in best for name in formats if self._matches(kind, name))
+        return next(name for kind in best for name in _FORMATS if self._matches(kind, name))
 
     def _serves(self, kind: str) -> bool:
         return kind == "application/json" or any(self._matches(kind, name) for name in _FORMATS)

@@ -19,7 +19,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageCms
+from PIL import Image, ImageChops
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -28,10 +28,13 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from models.colours import bleed, split_alpha, to_srgb
 from models.errors import CorruptImage, ImageError, ImageTooLarge, UnsupportedImage
 
 Format = Literal["png", "jpeg", "webp", "avif", "gif", "tiff"]
 Pixels = NDArray[np.uint8]
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".tif", ".tiff"}
+"""By which a picture is known in a folder or an archive; its content says what it is."""
 
 # What each content starts with, and the one reader it goes to. Named instead of Image.open, so that
 # nothing else ever sees an upload (no EPS, no Ghostscript) and no process-wide limit or warning
@@ -55,9 +58,7 @@ _WRITERS: dict[Format, tuple[int, dict[str, Any]]] = {
 }
 _MAX_SCANS = 20  # over the largest picture; encoders write about ten
 _STRIP_ROWS = 256
-_SRGB_GAMMA = 0.45455
-_VISIBLE = [0] + [255] * 255  # lookup table: alpha -> not fully transparent
-_EXIF_ORIENTATION, _TIFF_BITS, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 274, 258, 322, 323
+_EXIF_ORIENTATION, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 274, 322, 323
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -92,6 +93,23 @@ class Picture:
     format: Format
 
 
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file claims to hold: pixels a side, before it is turned upright, and its format."""
+
+    height: int
+    width: int
+    format: Format
+
+
+def read_header(data: bytes, limits: Limits) -> Header:
+    """Read no more than a file's header; raises as `decode` does."""
+    kind = _sniff(data)
+    with _as_image_errors(kind, limits):
+        width, height = _open(data, kind, limits).size
+        return Header(height, width, kind)
+
+
 def decode(data: bytes, limits: Limits) -> Picture:
     """Decode an image file of any content.
 
@@ -106,17 +124,15 @@ def decode(data: bytes, limits: Limits) -> Picture:
     """
     kind = _sniff(data)
     with _as_image_errors(kind, limits):
-        file = _READERS[kind][1](BytesIO(data))
-        scans = data.count(b"\xff\xda") if file.info.get("progressive") else 1
-        _check_size(file, scans, limits)
+        file = _open(data, kind, limits)
         if kind == "png":
             _scale_transparent_colour(file)
         file.load()
-        colours, alpha = _split(_upright(file))
-        rgb = _to_srgb(colours, file.info)
+        colours, alpha = split_alpha(_upright(file))
+        rgb = to_srgb(colours, file.info)
         del file, colours
         if alpha is not None:
-            rgb = _bleed(rgb, alpha)
+            rgb = bleed(rgb, alpha)
         return Picture(_to_array(rgb), None if alpha is None else _to_array(alpha), kind)
 
 
@@ -131,7 +147,7 @@ def encode(picture: Picture, format: Format, quality: int | None = None) -> byte
     """
     height, width = picture.rgb.shape[:2]
     check_fits(height, width, format)
-    image = Image.fromarray(picture.rgb)
+    image = _image(picture.rgb, copy=format != "jpeg")
     options = dict(_WRITERS[format][1])
     if quality is not None and "quality" in options:
         options["quality"] = quality
@@ -158,6 +174,11 @@ def check_fits(height: int, width: int, format: Format) -> None:  # noqa: A002
         raise ImageTooLarge(f"{width} x {height} pixels; a side of {format} has at most {limit:,}")
 
 
+def canvas(height: int, width: int) -> Pixels:
+    """Return RGB pixels to be filled, which `encode` turns into JPEG without a copy of them."""
+    return np.empty((height, width, 4), np.uint8)[..., :3]
+
+
 def to_tensor(rgb: Pixels) -> torch.Tensor:
     """Turn uint8 (H, W, 3) into float32 (3, H, W) in [-1, 1]."""
     planes = np.multiply(rgb.transpose(2, 0, 1), np.float32(1 / 127.5), order="C")
@@ -175,7 +196,7 @@ def resize(array: Pixels, height: int, width: int) -> Pixels:
     """Resample uint8 (H, W) or (H, W, 3) by antialiased bicubic interpolation."""
     if array.shape[:2] == (height, width):
         return array
-    return _to_array(Image.fromarray(array).resize((width, height), Image.Resampling.BICUBIC))
+    return _to_array(_image(array).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def with_luminance_of(stylized: Pixels, original: Pixels) -> Pixels:
@@ -183,6 +204,16 @@ def with_luminance_of(stylized: Pixels, original: Pixels) -> Pixels:
     luma = Image.fromarray(stylized).convert("YCbCr").getchannel("Y")
     _, cb, cr = Image.fromarray(original).convert("YCbCr").split()
     return _to_array(Image.merge("YCbCr", (luma, cb, cr)).convert("RGB"))
+
+
+def _image(array: Pixels, *, copy: bool = True) -> Image.Image:
+    """Hand (H, W) or (H, W, 3) to Pillow; it can use only a canvas as it is, as mode RGBX."""
+    base = array.base
+    if not isinstance(base, np.ndarray) or base.shape != (*array.shape[:2], 4):
+        return Image.fromarray(array)
+    height, width = array.shape[:2]
+    image = Image.frombuffer("RGBX", (width, height), base, "raw", "RGBX", 0, 1)
+    return image.convert("RGB") if copy else image
 
 
 def _sniff(data: bytes) -> Format:
@@ -204,6 +235,14 @@ def _as_image_errors(kind: Format, limits: Limits) -> Iterator[None]:
         ) from error
     except Exception as error:  # parsers of hostile bytes raise whatever they stumble over
         raise CorruptImage(f"the {kind.upper()} data is damaged or incomplete") from error
+
+
+def _open(data: bytes, kind: Format, limits: Limits) -> ImageFile:
+    """Open a file, within the limits by its header, without decoding a pixel."""
+    file = _READERS[kind][1](BytesIO(data))
+    scans = data.count(b"\xff\xda") if file.info.get("progressive") else 1
+    _check_size(file, scans, limits)
+    return file
 
 
 def _check_size(file: ImageFile, scans: int, limits: Limits) -> None:
@@ -238,105 +277,6 @@ def _upright(file: ImageFile) -> Image.Image:
     with suppress(Exception):  # an unreadable EXIF block says nothing, the pixels are fine
         return file.transpose(_UPRIGHT[file.getexif()[_EXIF_ORIENTATION]])
     return file
-
-
-def _split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Return the colours (mode L, RGB, CMYK, LAB or YCbCr) and the alpha channel, if any."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return _split_deep_grey(image)
-    if not image.has_transparency_data:
-        return _as_mode(image, {"1": "L", "P": "RGB"}.get(image.mode, image.mode)), None
-    colours = "L" if image.mode in ("1", "L", "LA", "La") else "RGB"
-    image = _as_mode(image, colours + "A")
-    return image.convert(colours), image.getchannel("A")
-
-
-def _split_deep_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Scale 12, 16, 32-bit and floating-point grey to 8 bits, where `convert` would clip it."""
-    values = np.asarray(image)
-    to_8_bits = np.float64(255 / _white_level(image, values))
-    grey = np.empty(values.shape, np.uint8)
-    for top in range(0, len(values), _STRIP_ROWS):
-        strip = values[top : top + _STRIP_ROWS] * to_8_bits
-        grey[top : top + _STRIP_ROWS] = np.rint(np.nan_to_num(strip.clip(0, 255)))
-    key = image.info.get("transparency")
-    alpha = None if key is None else Image.fromarray((values != key).astype(np.uint8) * 255)
-    return Image.fromarray(grey), alpha
-
-
-def _white_level(image: Image.Image, values: NDArray[Any]) -> float:
-    if image.mode.startswith("I;16"):
-        bits = getattr(image, "tag_v2", {}).get(_TIFF_BITS, (16,))[0]
-        return float(2**bits - 1)
-    peak = float(values.max(initial=0, where=np.isfinite(values)))
-    # 32-bit files do not say what white is; the usual ranges are tried in turn. One in [0, 1] may
-    # overshoot a little, and one in [0, 255] is never so dark as to stay below 2.
-    if image.mode == "F" and peak < 2:
-        return 1.0
-    return next((white for white in (255.0, 65_535.0) if peak <= white), peak)
-
-
-def _to_srgb(image: Image.Image, info: dict[Any, Any]) -> Image.Image:
-    """Convert colours to RGB mode, through the embedded profile or PNG gamma if there is one."""
-    if profile := info.get("icc_profile"):
-        # A broken or mismatched profile says nothing about the pixels: ignored, as browsers do.
-        with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            return _through_profile(image, profile)
-    rgb = _as_mode(image, "RGB")
-    gamma = info.get("gamma", _SRGB_GAMMA)
-    if "srgb" in info or gamma <= 0 or abs(gamma - _SRGB_GAMMA) < 0.01:
-        return rgb
-    linear = np.linspace(0, 1, 256) ** (1 / gamma)
-    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    return rgb.point(np.rint(srgb * 255).astype(int).tolist() * 3)
-
-
-def _through_profile(image: Image.Image, icc: bytes) -> Image.Image:
-    profile = ImageCms.ImageCmsProfile(BytesIO(icc))
-    mode = {"GRAY": "L"}.get(space := profile.profile.xcolor_space.strip(), space)
-    if mode == "RGB" and image.mode in ("L", "YCbCr"):
-        image = image.convert("RGB")
-    srgb = ImageCms.createProfile("sRGB")
-    transform = ImageCms.buildTransform(profile, srgb, mode, "RGB")
-    if mode == "RGB" and _changes_nothing(transform):
-        return image
-    return cast("Image.Image", ImageCms.applyTransform(image, transform))
-
-
-def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
-    """Tell whether an RGB transform is the identity; most photos carry sRGB itself."""
-    levels = np.arange(0, 256, 15, dtype=np.uint8)
-    lattice = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(1, -1, 3)
-    converted = ImageCms.applyTransform(Image.fromarray(lattice), transform)
-    return bool(np.abs(np.asarray(converted, np.int16) - lattice).max() <= 1)
-
-
-def _bleed(rgb: Image.Image, alpha: Image.Image) -> Image.Image:
-    """Paint fully transparent pixels with the colours around them.
-
-    Averages of the visible pixels are taken at half the size again and again (pull), then each
-    size fills its holes from the smooth enlargement of the next smaller one (push); after
-    Gortler et al., The Lumigraph, section 3.4.
-    """
-    visible = alpha.point(_VISIBLE)
-    least, _ = cast("tuple[int, int]", visible.getextrema())
-    if least:
-        return rgb
-    levels = [(rgb, visible)]
-    while max(levels[-1][0].size) > 1:
-        joined = levels[-1][0].copy()
-        joined.putalpha(levels[-1][1])
-        joined = joined.convert("RGBa").reduce(2).convert("RGBA")
-        levels.append((joined.convert("RGB"), joined.getchannel("A").point(_VISIBLE)))
-    filled = Image.new("RGB", (1, 1), (128, 128, 128))
-    for colours, mask in reversed(levels):
-        filled = filled.resize(colours.size, Image.Resampling.BILINEAR)
-        filled.paste(colours, mask=mask)
-    return filled
-
-
-def _as_mode(image: Image.Image, mode: str) -> Image.Image:
-    return image if image.mode == mode else image.convert(mode)
 
 
 def _to_array(image: Image.Image) -> Pixels:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from pathlib import Path
+
+from fastapi import APIRouter, HTTPException, Request
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 
 DESCRIPTION = """\
 Translates, upscales and stylizes photos with trained generators.
@@ -23,10 +25,12 @@ curl http://localhost:8000/v1/models
 ```
 """
 
-_CDN = "https://cdn.jsdelivr.net"
+_FOLDER = Path(__file__).parents[1] / "static" / "swagger-ui"
+_VERSION = "5.35.0"  # of npm's swagger-ui-dist, whose files the folder holds as they were published
+_SCRIPT, _STYLE, _ICON = "swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png"
 _CSP = (
-    f"default-src 'none'; script-src {_CDN} 'unsafe-inline'; style-src {_CDN} 'unsafe-inline'; "
-    "img-src data: blob: https://fastapi.tiangolo.com; connect-src 'self'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self'; frame-ancestors 'none'"
 )
 
 router = APIRouter(include_in_schema=False)
@@ -34,9 +38,23 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/docs")
 async def docs(request: Request) -> HTMLResponse:
-    """Swagger UI; its script comes from a CDN, so the policy allows that one."""
+    """Swagger UI; all that it loads comes from this service."""
+    root = str(request.scope.get("root_path", ""))
     page = get_swagger_ui_html(
-        openapi_url=str(request.scope.get("root_path", "")) + "/openapi.json", title="Anamorph"
+        openapi_url=f"{root}/openapi.json",
+        title="Anamorph",
+        swagger_js_url=f"{root}/docs/{_SCRIPT}?{_VERSION}",
+        swagger_css_url=f"{root}/docs/{_STYLE}?{_VERSION}",
+        swagger_favicon_url=f"{root}/docs/{_ICON}?{_VERSION}",
     )
     page.headers["Content-Security-Policy"] = _CSP
     return page
+
+
+@router.get("/docs/{name}")
+async def docs_file(name: str) -> FileResponse:
+    """One of Swagger UI's files, which never changes: another version has another query."""
+    if name not in (_SCRIPT, _STYLE, _ICON):
+        raise HTTPException(404)
+    forever = {"Cache-Control": "public, max-age=31536000, immutable"}
+    return FileResponse(_FOLDER / name, headers=forever)
