@@ -31,6 +31,10 @@ def markdown(header: Header) -> str:
             lines += ["", f"## {part.capitalize()}", "", *_listing(recipe[part])]
     if card.get("conventions"):
         lines += ["", "## Conventions", "", *_listing(card["conventions"])]
+    if card.get("lineage"):
+        lines += ["", "## Lineage", "", *_listing(card["lineage"])]
+    if card.get("gate"):
+        lines += ["", "## Gate", "", card["gate"]["reason"]]
     for table in card.get("metrics", ()):
         lines += ["", f"## {table['title']}", "", *_metrics(table)]
     return "\n".join(lines) + "\n"

@@ -22,7 +22,6 @@ from models.recipe import ContentData, Data, HighResolutionData, PairedData, Unp
 log = logging.getLogger(__name__)
 
 Sample = dict[str, Tensor]
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif", ".gif"}
 _CACHE_BYTES = 2 << 30
 
 
@@ -69,7 +68,9 @@ def _files(root: Path, folders: Sequence[str]) -> list[Path]:
         path = root / folder
         if not path.is_dir():
             raise InvalidDataset(f"there is no folder {folder} under the data root")
-        found += sorted(p for p in path.iterdir() if p.suffix.lower() in _SUFFIXES and p.is_file())
+        found += sorted(
+            p for p in path.iterdir() if p.suffix.lower() in images.SUFFIXES and p.is_file()
+        )
     return found
 
 
@@ -82,6 +83,15 @@ def read_picture(path: Path) -> Tensor:
 def signed(picture: Tensor) -> Tensor:
     """uint8 -> float32 in [-1, 1]."""
     return picture.float() / 127.5 - 1
+
+
+def reduced(picture: Tensor, scale: int) -> Tensor:
+    """uint8 (3, sH, sW) -> (3, H, W), by antialiased bicubic interpolation."""
+    size = [side // scale for side in picture.shape[1:]]
+    low: Tensor = v2.functional.resize(
+        picture, size, interpolation=v2.InterpolationMode.BICUBIC, antialias=True
+    )
+    return low
 
 
 def _augmentation(load_px: int, crop_px: int, flip: bool) -> Callable[[Tensor], Tensor]:
@@ -214,11 +224,7 @@ class HighResolutionSamples(Samples):
             turns, mirror = int(torch.randint(4, ())), bool(torch.rand(()) < 0.5)
             high = high.rot90(turns, (1, 2))
             high = high.flip(2) if mirror else high
-        side = high.shape[-1] // self._scale
-        low = v2.functional.resize(
-            high, [side, side], interpolation=v2.InterpolationMode.BICUBIC, antialias=True
-        )
-        return {"low": signed(low), "high": signed(high)}
+        return {"low": signed(reduced(high, self._scale)), "high": signed(high)}
 
 
 class ContentSamples(Samples):

@@ -9,13 +9,19 @@ AnamorphError
 |   |-- UnknownLayout          the keys of a foreign checkpoint are not understood
 |   |-- InvalidCheckpoint      a file that is damaged, or is not what its header says
 |   |-- ModelNotFound          no such name or version
-|   `-- ModelProtected         a version that must stay: shipped, or promoted
+|   |-- ModelProtected         a version that must stay: shipped, promoted or serving
+|   `-- GateRefused            a version that did not pass the gate
 `-- TrainingError              recipe + data -> generator
     |-- InvalidRecipe          a recipe that contradicts itself or its family
     |-- InvalidDataset         a folder without usable images
     |-- MissingFeatures        no VGG16 weights at hand
     `-- DivergedTraining       a loss that is no longer finite
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 
 class AnamorphError(Exception):
@@ -55,7 +61,18 @@ class ModelNotFound(ModelError):
 
 
 class ModelProtected(ModelError):
-    """A version that ships with the project or is promoted, and so cannot be deleted."""
+    """A version that ships with the project, is promoted or serves, and so cannot be deleted."""
+
+
+class GateRefused(ModelError):
+    """A version that did not pass the gate, and nobody forces it.
+
+    `verdict` is the comparison with the serving version, as the card holds it.
+    """
+
+    def __init__(self, message: str, verdict: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.verdict = dict(verdict or {})
 
 
 class TrainingError(AnamorphError):

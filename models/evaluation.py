@@ -5,7 +5,7 @@ Answers are computed in float32, one whole picture at a time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models import images, metrics
 from models.checkpoint import LoadedGenerator
-from models.data import PairedSamples, Pictures, style_image
+from models.data import PairedSamples, Pictures, reduced, style_image
 from models.errors import InvalidRecipe
 from models.families.style.objective import PerceptualTerms, StyleConfig
 from models.family import Config, Task
@@ -35,7 +35,10 @@ from models.recipe import ContentData, PairedData, Recipe, UnpairedData, parse_r
 
 
 class UpscaleTest(Config):
-    """[card.evaluation] of an upscaler: folders that hold HR and LRbicx2 or LRbicx4."""
+    """[card.evaluation] of an upscaler: folders of photos, or that hold HR and LRbicx2 or LRbicx4.
+
+    Photos are cropped to a multiple of the scale and reduced as in training.
+    """
 
     sets: tuple[str, ...] = ("sr_bench/Set5", "sr_bench/Set14")
 
@@ -62,10 +65,18 @@ class UnpairedTest(Config):
 
 
 class StylizeTest(Config):
-    """[card.evaluation] of a style: a folder of photos, of which `limit` are painted."""
+    """[card.evaluation] of a style.
+
+    Attributes:
+        photos: a folder.
+        limit: how many of them are painted.
+        side_px: their short side is brought to this, for a yardstick that is quick enough;
+            None leaves them as they are.
+    """
 
     photos: str
     limit: int = Field(20, ge=1)
+    side_px: int | None = Field(None, ge=32)
 
 
 def evaluate(
@@ -76,17 +87,23 @@ def evaluate(
     limit: int | None = None,
     steps: int = 50,
     device: torch.device | None = None,
+    rivals: Mapping[str, LoadedGenerator] | None = None,
+    brief: bool = False,
 ) -> list[Table]:
     """Measure a model on the test data that the [evaluation] table of its card names.
 
     Args:
-        loaded: the model; moved to `device`.
+        loaded: the model; moved to `device`, as are `rivals`.
         data_root: what the card's paths are relative to.
         features: VGG16 weights; None takes torchvision's, except that upscalers then go without
             the perceptual figure.
         limit: use at most this many pictures of a folder, evenly spaced in the order of names.
         steps: steps of direct optimisation that a style is compared with.
         device: where to run; None is the CPU.
+        rivals: other models for the same task, measured on the same pictures, by the name of
+            their row.
+        brief: only the figures that decide in `models.gate`: of pairs no kernel distance, of
+            styles no direct optimisation.
 
     Raises:
         InvalidRecipe: the card does not say how to evaluate.
@@ -96,7 +113,8 @@ def evaluate(
     device = device or torch.device("cpu")
     name = loaded.header.name
     table = loaded.header.card.get("evaluation", {})
-    answer = _answerer(loaded, device)
+    contenders = {name: loaded, **(rivals or {})}
+    answers = {row: _answerer(contender, device) for row, contender in contenders.items()}
     if loaded.family.task is Task.UPSCALE:
         scale = loaded.family.scale(loaded.config)
         perceptual = (
@@ -104,11 +122,11 @@ def evaluate(
         )
         return [
             upscale_table(
-                name,
-                answer,
+                answers,
                 folder,
                 *upscale_test_pictures(data_root, folder, scale, limit),
                 perceptual,
+                _reduction(data_root, folder, scale),
             )
             for folder in _parse(UpscaleTest, table).sets
         ]
@@ -119,17 +137,21 @@ def evaluate(
         case ContentData():
             content = _parse(StylizeTest, table)
             photos = _pictures(data_root, content.photos, limit or content.limit)
+            title = content.photos
+            if content.side_px:
+                photos = [_resized(photo, content.side_px) for photo in photos]
+                title += f", short side {content.side_px} px"
             style = style_image(recipe.data, data_root)
             config = cast(StyleConfig, recipe.objective_config())
             terms = PerceptualTerms.load(config, style, features).to(device)
-            return [stylize_table(name, answer, content.photos, photos, terms, steps)]
+            return [stylize_table(answers, title, photos, terms, 0 if brief else steps)]
         case PairedData():
             paired = _parse(PairedTest, table)
             folders = {"train": (paired.test,), "targets": paired.targets}
             pairs = _pairs(recipe.data.model_copy(update=folders), data_root, limit)
             colours = mean_colours(_pairs(recipe.data, data_root, None))
-            network = load_vgg16((metrics.KID_LAYER,), features).to(device)
-            return [paired_table(name, answer, paired.test, list(pairs), colours, network)]
+            network = None if brief else load_vgg16((metrics.KID_LAYER,), features).to(device)
+            return [paired_table(answers, paired.test, list(pairs), colours, network)]
         case UnpairedData():
             direction = next((key for key, model in recipe.models.items() if model == name), "AtoB")
             unpaired = _parse(UnpairedTest, table.get(direction, {}))
@@ -138,7 +160,7 @@ def evaluate(
             reference = _pictures(data_root, unpaired.reference, len(target))
             network = load_vgg16((metrics.KID_LAYER,), features).to(device)
             title = f"{unpaired.source} to {unpaired.target}"
-            return [unpaired_table(name, answer, title, source, target, reference, network)]
+            return [unpaired_table(answers, title, source, target, reference, network)]
         case _:
             raise InvalidRecipe(f"{name} was trained on {recipe.data.kind} data, which has no test")
 
@@ -161,15 +183,52 @@ def _answerer(loaded: LoadedGenerator, device: torch.device) -> Answer:
 def upscale_test_pictures(
     root: Path, folder: str, scale: int, limit: int | None = None
 ) -> tuple[list[Pixels], list[Pixels]]:
-    """Return the reduced pictures of a super-resolution test set and the originals."""
-    low = _pictures(root, f"{folder}/LRbicx{scale}", limit)
-    return low, _pictures(root, f"{folder}/HR", limit)
+    """Return the reduced pictures of a super-resolution test set and the originals.
+
+    A folder that has no folder HR holds photos, which are cropped to a multiple of `scale` and
+    reduced here.
+    """
+    if _has_reduced(root, folder):
+        low = _pictures(root, f"{folder}/LRbicx{scale}", limit)
+        return low, _pictures(root, f"{folder}/HR", limit)
+    low, high = [], []
+    for picture in _tensors(root, folder, limit):
+        height, width = (side // scale * scale for side in picture.shape[1:])
+        cropped = picture[:, :height, :width]
+        high.append(_pixels(cropped))
+        low.append(_pixels(reduced(cropped, scale)))
+    return low, high
+
+
+def _has_reduced(root: Path, folder: str) -> bool:
+    return (root / folder / "HR").is_dir()
+
+
+def _reduction(root: Path, folder: str, scale: int) -> str:
+    """Say where the small pictures of an upscaler's test come from."""
+    if _has_reduced(root, folder):
+        return ""
+    return (
+        f"photos cropped at right and bottom to a multiple of {scale} and reduced to 8 bits as in "
+        "training (torchvision bicubic, antialiased)"
+    )
 
 
 def _pictures(root: Path, folder: str, limit: int | None) -> list[Pixels]:
     """Return at most `limit` pictures of a folder, evenly spaced in the order of their names."""
+    return [_pixels(picture) for picture in _tensors(root, folder, limit)]
+
+
+def _tensors(root: Path, folder: str, limit: int | None) -> Iterator[Tensor]:
     pictures = Pictures(root, [folder])
-    return [_pixels(pictures[index]) for index in _spread(len(pictures), limit)]
+    return (pictures[index] for index in _spread(len(pictures), limit))
+
+
+def _resized(photo: Pixels, side_px: int) -> Pixels:
+    """Bring the short side of a picture to `side_px`."""
+    height, width = photo.shape[:2]
+    factor = side_px / min(height, width)
+    return images.resize(photo, round(height * factor), round(width * factor))
 
 
 def _pairs(data: PairedData, root: Path, limit: int | None) -> Iterator[Pair]:

@@ -23,6 +23,7 @@ Plane = NDArray[np.float64]
 
 KID_LAYER = "relu5_3"
 KID_PX = 256
+KID_MIN_PICTURES = 3
 PERCEPTUAL_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3", "relu5_3")
 
 _BT601 = np.array([65.481, 128.553, 24.966]) / 255
@@ -128,7 +129,7 @@ def kernel_distance(x: Tensor, y: Tensor) -> KernelDistance:
     Raises InvalidDataset for less than three descriptors on a side.
     """
     m, n = len(x), len(y)
-    if min(m, n) < 3:
+    if min(m, n) < KID_MIN_PICTURES:
         raise InvalidDataset(
             f"a kernel distance needs three pictures on each side, not {m} and {n}"
         )

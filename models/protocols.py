@@ -8,7 +8,7 @@ Pictures are uint8 (H, W, 3); answers are rounded to 8 bits before anything is m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from models import images, metrics
-from models.families.style.gatys import objective, optimise
+from models.families.style.gatys import Start, objective, optimise
 from models.families.style.objective import PerceptualTerms
 from models.features import VGG16
 from models.images import Pixels
 
 Answer = Callable[[Pixels], Pixels]
+Answers = Mapping[str, Answer]
+"""By the name of the row; the first is the model in question."""
 Pair = tuple[Pixels, Pixels]
 
 _PSNR = (
@@ -43,7 +45,11 @@ _KID = (
 )
 _KID_ERROR = "standard error of the KID, delete-one jackknife"
 _BORDER_PX = 4
+_BICUBIC, _INPUT, _PHOTO = "bicubic (Pillow)", "input unchanged", "photo unchanged"
 _COLOUR_STEP = 85  # 4 levels a channel tell the colours of label maps apart, however noisy
+
+WITHOUT_MODEL = (_BICUBIC, _INPUT, _PHOTO)
+"""The rows that say what can be had without any model; each table has one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,7 @@ class Table:
 
     title: str
     protocols: dict[str, str]
-    rows: dict[str, tuple[float | None, ...]]
+    rows: Mapping[str, tuple[float | None, ...]]
 
     def __str__(self) -> str:
         name_width = max(map(len, self.rows))
@@ -95,21 +101,24 @@ def _cell(figure: float | None) -> str:
 
 
 def upscale_table(
-    name: str,
-    answer: Answer,
+    answers: Answers,
     title: str,
     low: Sequence[Pixels],
     high: Sequence[Pixels],
     features: VGG16 | None = None,
+    reduction: str = "",
 ) -> Table:
-    """Compare the answers to `low` with the originals `high`.
+    """Compare each model's answers to `low` with the originals `high`.
 
-    `features` adds the perceptual distance.
+    `features` adds the perceptual distance; `reduction` says how `low` was made, if the test set
+    does not.
     """
     scale = high[0].shape[0] // low[0].shape[0]
     protocols = {"PSNR": _PSNR, "SSIM": _SSIM}
     if features:
         protocols["perceptual"] = _PERCEPTUAL
+    if reduction:
+        protocols = {column: f"{how}; {reduction}" for column, how in protocols.items()}
 
     def figures(upscale: Answer) -> tuple[float, ...]:
         measured = [
@@ -124,7 +133,7 @@ def upscale_table(
     return Table(
         f"{title}, x{scale}: {len(high)} pictures",
         protocols,
-        {name: figures(answer), "bicubic (Pillow)": figures(bicubic)},
+        {name: figures(answer) for name, answer in answers.items()} | {_BICUBIC: figures(bicubic)},
     )
 
 
@@ -138,40 +147,43 @@ def _fidelity(answer: Pixels, original: Pixels, features: VGG16 | None) -> list[
 
 
 def paired_table(
-    name: str,
-    answer: Answer,
+    answers: Answers,
     title: str,
     pairs: Sequence[Pair],
     colours: NDArray[np.uint8],
-    features: VGG16,
+    features: VGG16 | None,
 ) -> Table:
-    """Compare the answers to the conditions of `pairs` with their real targets.
+    """Compare each model's answers to the conditions of `pairs` with their real targets.
 
     `colours` is what `mean_colours` learned from other pairs: the best answer that looks at one
-    pixel at a time.
+    pixel at a time. Without `features`, or with too few pairs, there is no kernel distance.
     """
+    if len(pairs) < 2 * metrics.KID_MIN_PICTURES:
+        features = None
     real = [target for _, target in pairs]
-    real_seen = metrics.embed(real, features)
+    real_seen = metrics.embed(real, features) if features else None
 
     def figures(translate: Answer) -> tuple[float, ...]:
         made = [translate(condition) for condition, _ in pairs]
         l1 = [np.abs(a / 255 - b / 255).mean() for a, b in zip(made, real, strict=True)]
+        if features is None or real_seen is None:
+            return (float(np.mean(l1)),)
         distance = metrics.kernel_distance(metrics.embed(made, features), real_seen)
         return (float(np.mean(l1)), *distance)
 
-    halves = metrics.kernel_distance(real_seen[::2], real_seen[1::2])
-    return Table(
-        f"{title}: {len(pairs)} pairs",
-        {"L1": _L1, "KID": _KID, "+-": _KID_ERROR},
-        {
-            name: figures(answer),
-            "input unchanged": figures(lambda condition: condition),
-            "mean of the input colour in training": figures(
-                lambda condition: colours[_colour_codes(condition)]
-            ),
-            "real against real, two halves": (None, *halves),
-        },
+    protocols = {"L1": _L1}
+    rows: dict[str, tuple[float | None, ...]] = {
+        name: figures(answer) for name, answer in answers.items()
+    }
+    rows[_INPUT] = figures(lambda condition: condition)
+    rows["mean of the input colour in training"] = figures(
+        lambda condition: colours[_colour_codes(condition)]
     )
+    if real_seen is not None:
+        protocols |= {"KID": _KID, "+-": _KID_ERROR}
+        halves = metrics.kernel_distance(real_seen[::2], real_seen[1::2])
+        rows["real against real, two halves"] = (None, *halves)
+    return Table(f"{title}: {len(pairs)} pairs", protocols, rows)
 
 
 def mean_colours(pairs: Iterable[Pair]) -> NDArray[np.uint8]:
@@ -199,15 +211,14 @@ def _colour_codes(rgb: Pixels) -> NDArray[np.int64]:
 
 
 def unpaired_table(
-    name: str,
-    answer: Answer,
+    answers: Answers,
     title: str,
     source: Sequence[Pixels],
     target: Sequence[Pixels],
     reference: Sequence[Pixels],
     features: VGG16,
 ) -> Table:
-    """Compare the answers to `source` with the real pictures `target`."""
+    """Compare each model's answers to `source` with the real pictures `target`."""
     target_seen = metrics.embed(target, features)
 
     def distance(pictures: Iterable[Pixels]) -> tuple[float, ...]:
@@ -216,17 +227,16 @@ def unpaired_table(
     return Table(
         f"{title}: {len(source)} and {len(target)} pictures",
         {"KID": _KID, "+-": _KID_ERROR},
-        {
-            name: distance(map(answer, source)),
-            "input unchanged": distance(source),
+        {name: distance(map(answer, source)) for name, answer in answers.items()}
+        | {
+            _INPUT: distance(source),
             f"real against real, {len(reference)} training pictures": distance(reference),
         },
     )
 
 
 def stylize_table(
-    name: str,
-    answer: Answer,
+    answers: Answers,
     title: str,
     photos: Sequence[Pixels],
     terms: PerceptualTerms,
@@ -234,36 +244,38 @@ def stylize_table(
 ) -> Table:
     """Compare the objective of the answers with what direct optimisation of each photo reaches.
 
-    Takes about 4 `steps` forward and backward passes of VGG16 a photo.
+    Takes 2 `steps` forward and backward passes of VGG16 a photo; 0 goes without it.
     """
-    rows = [name, f"{steps} L-BFGS steps from the photo", f"{steps} L-BFGS steps from noise"]
-    rows.append("photo unchanged")
+    starts: dict[str, Start] = {"from the photo": "photo", "from noise": "noise"}
+    starts = {f"{steps} L-BFGS steps {words}": start for words, start in starts.items() if steps}
     measured = []
     for seed, photo in enumerate(tqdm(photos, unit="photo", leave=False, disable=None)):
         content = _tensor(photo, terms)
+        target = terms.target(content)
         with torch.no_grad():
-            painted = _tensor(answer(photo), terms)
-            ours = float(objective(painted, content, terms))
-        _, from_photo = optimise(content, terms, steps, "photo")
-        _, from_noise = optimise(content, terms, steps, "noise", seed)
-        measured.append([ours, from_photo[-1], from_noise[-1], from_photo[0]])
-    means = np.mean(measured, axis=0)
+            painted = [_tensor(answer(photo), terms) for answer in answers.values()]
+            ours = [float(objective(picture, target, terms)) for picture in painted]
+            unchanged = float(objective(content, target, terms))
+        best = [optimise(content, terms, steps, start, seed)[1][-1] for start in starts.values()]
+        measured.append([*ours, *best, unchanged])
+    means = dict(zip((*answers, *starts, _PHOTO), np.mean(measured, axis=0).tolist(), strict=True))
     factors = terms.weights
     weighted = " + ".join(f"{factor:g} {term}" for term, factor in factors.items())
     protocols = {
         "objective": f"{weighted} (Johnson et al. 2016, equation 5; content at "
         f"{terms.config.content_layer}, style at {', '.join(terms.config.style_layers)} of VGG16), "
         "mean over photos; lower is better",
-        "/ photo": f"over the objective of {steps} L-BFGS steps (Gatys et al. 2016) from the photo",
-        "/ noise": "the same from uniform noise",
     }
+    if steps:
+        protocols |= {
+            "/ photo": f"over the objective of {steps} L-BFGS steps (Gatys et al. 2016), one "
+            "evaluation each, from the photo",
+            "/ noise": "the same from uniform noise",
+        }
     return Table(
         f"{title}: {len(photos)} photos",
         protocols,
-        {
-            row: (float(mean), float(mean / means[1]), float(mean / means[2]))
-            for row, mean in zip(rows, means, strict=True)
-        },
+        {row: (mean, *(mean / means[start] for start in starts)) for row, mean in means.items()},
     )
 
 

@@ -167,9 +167,16 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         table = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"cannot read the recipe {path}: {error}") from error
+    _merge(table, parse_changes(changes))
+    return parse_recipe(table)
+
+
+def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
+    """Return the table that lines like "training.steps=100" mean; raises InvalidRecipe."""
+    table: dict[str, Any] = {}
     for change in changes:
         _merge(table, _parse_change(change))
-    return parse_recipe(table)
+    return table
 
 
 def _parse_change(change: str) -> dict[str, Any]:

@@ -5,6 +5,10 @@
     home/models/<name>/<version>.deleted     so that a number never means two things
     home/models/<name>/promoted              one version a line; the last one serves
 
+A version's card is part of its file. Who trained it writes there, beside what the recipe says,
+"lineage": what it was made from, {"job", "dataset", "base", "code"}, "metrics", and "gate": how it
+compared with the version that served then (`models.gate`).
+
 Every change is one atomic file operation, so several processes can share a folder.
 """
 
@@ -15,11 +19,13 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models.checkpoint import NAME_PATTERN, Header, file_sha256, load_generator, read_header
-from models.errors import InvalidCheckpoint, ModelNotFound, ModelProtected
+from models.errors import GateRefused, InvalidCheckpoint, ModelNotFound, ModelProtected
 from models.state import write_atomically
 
 _KEPT_PROMOTIONS = 100
@@ -38,6 +44,21 @@ class ModelVersion:
     sha256: str
     promoted: bool
 
+    @property
+    def label(self) -> str:
+        """Return name@version."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def lineage(self) -> Mapping[str, Any]:
+        """What it was made from, as far as its card says: dataset, base, code."""
+        return dict(self.header.card.get("lineage") or {})
+
+    @property
+    def gate(self) -> Mapping[str, Any] | None:
+        """How it compared with the version that served when it was made; None if never asked."""
+        return self.header.card.get("gate")
+
 
 class Registry:
     """Publishes, finds, promotes and deletes versions; a name without a promotion serves none.
@@ -52,14 +73,18 @@ class Registry:
 
     def list(self) -> list[ModelVersion]:
         """Return every version, by name and number; damaged files are logged and left out."""
-        found = []
-        for name in sorted(self._names()):
-            for version, path in sorted(self._files(name).items()):
-                try:
-                    found.append(self._describe(name, version, path))
-                except InvalidCheckpoint as error:
-                    log.warning("%s@%d is left out: %s", name, version, error)
-        return found
+        return [version for name in sorted(self._names()) for version in self._versions(name)]
+
+    def versions(self, name: str) -> Sequence[ModelVersion]:
+        """Return the versions of `name` as `list` does; raises ModelNotFound if there are none."""
+        if not self._files(name):
+            raise ModelNotFound(f"there is no model {name!r}; there are: {self._known()}")
+        return self._versions(name)
+
+    def promotions(self) -> dict[str, int]:
+        """Return the promoted version's number of every name that has one; reads no model file."""
+        found = {name: self._promoted(name) for name in sorted(self._names())}
+        return {name: version for name, version in found.items() if version is not None}
 
     def resolve(self, reference: str) -> ModelVersion:
         """Return "name" (its promoted version) or "name@version"; raises ModelNotFound."""
@@ -98,19 +123,39 @@ class Registry:
             version = self._claim(name, Path(copy.name))
         return self.resolve(f"{name}@{version}")
 
-    def promote(self, name: str, version: int) -> ModelVersion:
-        """Make `version` the one that `name` alone means; raises ModelNotFound."""
-        self.resolve(f"{name}@{version}")
+    def check_gate(self, version: ModelVersion) -> None:
+        """Raise GateRefused, with the figures, if the version's card holds a failed comparison."""
+        verdict = version.gate
+        if verdict and not verdict.get("passed"):
+            raise GateRefused(
+                f"{version.label} did not pass the gate: {verdict.get('reason', '')}", verdict
+            )
+
+    def promote(self, name: str, version: int, *, force: bool = False) -> ModelVersion:
+        """Make `version` the one that `name` alone means.
+
+        Raises:
+            ModelNotFound: there is no such version.
+            GateRefused: its card holds a failed comparison, and `force` is not given.
+        """
+        found = self.resolve(f"{name}@{version}")
+        if not force:
+            self.check_gate(found)
         earlier = tuple(v for v in self._history(name) if v != version)
         self._write_history(name, (*earlier, version))
         return self.resolve(name)
 
-    def rollback(self, name: str) -> ModelVersion:
-        """Promote the version that was promoted before; raises ModelNotFound if there is none."""
+    def previous(self, name: str) -> ModelVersion:
+        """Return what `rollback` would promote; raises ModelNotFound if there is none."""
         history = self._history(name)
         if len(history) < 2:
             raise ModelNotFound(f"{name!r} has no earlier promoted version to go back to")
-        self._write_history(name, history[:-1])
+        return self.resolve(f"{name}@{history[-2]}")
+
+    def rollback(self, name: str) -> ModelVersion:
+        """Promote the version that was promoted before; raises ModelNotFound if there is none."""
+        self.previous(name)
+        self._write_history(name, self._history(name)[:-1])
         return self.resolve(name)
 
     def delete(self, name: str, version: int) -> None:
@@ -131,6 +176,15 @@ class Registry:
     def _names(self) -> set[str]:
         shipped = {path.stem for path in self._shipped.glob("*.safetensors")}
         return shipped | {path.parent.name for path in self._folder.glob("*/*.safetensors")}
+
+    def _versions(self, name: str) -> Sequence[ModelVersion]:
+        found = []
+        for version, path in sorted(self._files(name).items()):
+            try:
+                found.append(self._describe(name, version, path))
+            except InvalidCheckpoint as error:
+                log.warning("%s@%d is left out: %s", name, version, error)
+        return found
 
     def _known(self) -> str:
         return ", ".join(sorted(self._names())) or "none"

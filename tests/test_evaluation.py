@@ -170,7 +170,11 @@ def test_recipes_of_the_project_name_their_tests(path: Path, shared: Path):
     tables = table.values() if recipe.data.kind == "unpaired" else [table]
     training = set(getattr(recipe.data, "train", ())) | set(getattr(recipe.data, "a", ()))
     for test in tables:
-        named = {key: value for key, value in test.items() if key not in ("limit", "reference")}
+        named = {
+            key: value
+            for key, value in test.items()
+            if key not in ("limit", "side_px", "reference")
+        }
         folders = named.pop("sets", None) or list(named.values())
         assert folders
         assert not training & set(folders)

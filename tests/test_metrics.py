@@ -69,7 +69,7 @@ def test_bicubic_reproduces_the_published_figure(shared: Path, folder: str, publ
     """Bicubic enlargement of Set5 has the 28.43 dB that SRGAN's table gives it."""
     low, high = upscale_test_pictures(shared / "data" / "sr_bench", folder, scale=4)
     table = upscale_table(
-        "unchanged", lambda picture: picture.repeat(4, 0).repeat(4, 1), folder, low, high
+        {"unchanged": lambda picture: picture.repeat(4, 0).repeat(4, 1)}, folder, low, high
     )
     bicubic = dict(zip(table.protocols, table.rows["bicubic (Pillow)"], strict=True))
     assert bicubic["PSNR"] == pytest.approx(published_db, abs=0.02)

@@ -14,15 +14,13 @@ from models.families.style.objective import PerceptualTerms
 
 Start = Literal["photo", "noise"]
 
-_MAX_EVALUATIONS = 25  # of one step's line search; the optimizer's own default leaves it none
 
-
-def objective(answer: Tensor, content: Tensor, terms: PerceptualTerms) -> Tensor:
+def objective(answer: Tensor, target: Tensor, terms: PerceptualTerms) -> Tensor:
     """Content, style and total variation with their weights (Johnson et al. 2016, equation 5).
 
-    (B, 3, H, W) in [-1, 1] each -> scalar.
+    (B, 3, H, W) in [-1, 1] and `terms.target` of the photos -> scalar.
     """
-    named = terms(answer, content)
+    named = terms(answer, target)
     return torch.stack([terms.weights[name] * value for name, value in named.items()]).sum()
 
 
@@ -32,8 +30,9 @@ def optimise(
     """Paint `content` by minimising the objective over the picture's pixels with L-BFGS.
 
     Gatys et al. 2016, equation 7, with the terms the generators are trained by. A step is one
-    iteration with its line search (about two evaluations), after which the picture is put back
-    into its range.
+    evaluation and one iteration without line search, as in the published implementations, after
+    which the picture is put back into its range. (With one, 50 iterations end within 3 % of that
+    for two and a half times the time.)
 
     Args:
         content: the photo, (1, 3, H, W) in [-1, 1], sides at least 16, on the device of `terms`.
@@ -52,20 +51,14 @@ def optimise(
     else:
         picture = content.detach().clone()
     picture.requires_grad_()
-    optimizer = torch.optim.LBFGS(
-        [picture],
-        max_iter=1,
-        max_eval=_MAX_EVALUATIONS,
-        tolerance_grad=0,
-        tolerance_change=0,
-        line_search_fn="strong_wolfe",
-    )
+    target = terms.target(content)
+    optimizer = torch.optim.LBFGS([picture], max_iter=1, tolerance_grad=0, tolerance_change=0)
 
     def evaluate() -> Tensor:
         optimizer.zero_grad()
         # L-BFGS disregards curvature below an absolute threshold, which the gradient of a mean
         # over the pixels might not reach.
-        total = objective(picture, content, terms) * picture.numel()
+        total = objective(picture, target, terms) * picture.numel()
         total.backward()  # type: ignore[no-untyped-call]
         return total.detach()
 
@@ -77,5 +70,5 @@ def optimise(
             picture.clamp_(-1, 1)
     answer = picture.detach()
     with torch.no_grad():
-        history.append(float(objective(answer, content, terms)))
+        history.append(float(objective(answer, target, terms)))
     return answer, history

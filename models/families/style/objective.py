@@ -56,13 +56,17 @@ class PerceptualTerms(nn.Module):
             name: getattr(self.config, name) for name in ("content", "style", "total_variation")
         }
 
-    def forward(self, answer: Tensor, content: Tensor) -> Terms:
-        """(B, 3, H, W) in [-1, 1] each -> unweighted named terms."""
-        seen = self.features(answer)
+    @torch.no_grad()
+    def target(self, content: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] -> the activations that an answer is to reconstruct."""
         layer = self.config.content_layer
-        with torch.no_grad():
-            target = self.features(content, (layer,))[layer]
-        content_term = losses.feature_reconstruction(seen[layer], target)
+        activations: dict[str, Tensor] = self.features(content, (layer,))
+        return activations[layer]
+
+    def forward(self, answer: Tensor, target: Tensor) -> Terms:
+        """(B, 3, H, W) in [-1, 1] and the photos' `target` -> unweighted named terms."""
+        seen = self.features(answer)
+        content_term = losses.feature_reconstruction(seen[self.config.content_layer], target)
         with torch.autocast(answer.device.type, enabled=False):  # a sum over H*W in bf16 is noise
             styles = [
                 losses.style_reconstruction(
@@ -106,7 +110,7 @@ class StyleObjective(Objective):
     def generator_step(self, batch: Batch) -> GeneratorStep:
         content = batch["content"]
         answer = self.generators["stylize"](content)
-        return GeneratorStep(self.terms(answer, content), {})
+        return GeneratorStep(self.terms(answer, self.terms.target(content)), {})
 
     def preview(self, generators: Mapping[str, nn.Module], batch: Batch) -> list[Tensor]:
         return [batch["content"], generators["stylize"](batch["content"])]

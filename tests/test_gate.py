@@ -1,0 +1,145 @@
+"""The gate before a promotion, by each family's own figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import test_evaluation
+from models import evaluation, features, metrics
+from models.checkpoint import LoadedGenerator, amend_card, load_generator
+from models.errors import MissingFeatures
+from models.gate import gate
+from models.images import Pixels
+
+held_out = test_evaluation.data
+
+
+@pytest.fixture(autouse=True)
+def _answers(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
+    """Let each model's card say how it answers: how many levels every other pixel is off."""
+    monkeypatch.setattr(metrics, "KID_PX", 32)
+
+    def answerer(loaded: LoadedGenerator, device: torch.device) -> Callable[[Pixels], Pixels]:
+        scale = loaded.family.scale(loaded.config)
+        error = loaded.header.card["error"]
+
+        def answer(picture: Pixels) -> Pixels:
+            right = picture if loaded.family.id == "style" else 255 - picture
+            if scale > 1:
+                right = picture.repeat(scale, 0).repeat(scale, 1)
+            off = error * (np.indices(right.shape[:2]).sum(0) % 2)[..., None]
+            return (right + off).clip(0, 255).astype(np.uint8)
+
+        return answer
+
+    monkeypatch.setattr(evaluation, "_answerer", answerer)
+
+
+def version(folder: Path, stage: str, error: int, **card: Any) -> Path:
+    """Write a model of which every other pixel is `error` levels off."""
+    folder.mkdir(exist_ok=True)
+    path = test_evaluation.model_file(folder, stage).rename(folder / f"{stage}{error}.safetensors")
+    amend_card(path, {"error": error} | card)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("stage", "metric", "better"),
+    [
+        ("srgan-regression", "PSNR", "higher"),
+        ("pix2pix", "L1", "lower"),
+        ("cyclegan", "KID", "lower"),
+        ("style", "objective", "lower"),
+    ],
+)
+def test_the_better_version_passes(
+    tmp_path: Path,
+    held_out: Path,
+    stage: str,
+    metric: str,
+    better: str,
+) -> None:
+    """By each family's own figure, a worse version is refused and a better one passes."""
+    weights = None if metric in ("L1", "PSNR") else held_out / "vgg16.safetensors"
+    good, bad = (version(tmp_path, stage, error) for error in (0, 120))
+    up = gate(good, bad, held_out, features=weights)
+    down = gate(bad, good, held_out, features=weights)
+    assert (up.passed, up.metric, up.better) == (True, metric, better)
+    assert (down.passed, down.metric) == (False, metric)
+    assert (up.new, up.serving, up.baseline) == (down.serving, down.new, down.baseline)
+    assert f"{down.new:.4g}" in down.reason
+    assert f"{down.serving:.4g}" in down.reason
+    assert json.loads(json.dumps(up.as_card()))["tables"][0]["rows"].keys() >= {"new", "serving"}
+
+
+def test_an_equal_version_passes(tmp_path: Path, held_out: Path) -> None:
+    """A version as good as the serving one passes; one level in twenty more is no noise."""
+    same = version(tmp_path, "pix2pix", 20)
+    assert gate(same, same, held_out, features=None).passed
+    worse = version(tmp_path, "pix2pix", 21)
+    assert not gate(worse, same, held_out, features=None).passed
+
+
+def test_the_first_version_must_beat_no_model(tmp_path: Path, held_out: Path) -> None:
+    """Where nothing serves, a version passes if it is better than the input or the enlargement."""
+    first = gate(version(tmp_path, "pix2pix", 5), None, held_out, features=None)
+    assert (first.passed, first.serving) == (True, None)
+    assert first.new < first.baseline
+    poor = gate(version(tmp_path, "srgan-regression", 0), None, held_out, features=None)
+    assert not poor.passed  # repeated pixels against bicubic interpolation
+
+
+def test_the_adversarial_stage(tmp_path: Path, held_out: Path) -> None:
+    """An adversarial upscaler is judged by perceptual distance; without VGG16 by its PSNR."""
+    path = version(tmp_path, "srgan-regression", 0)
+    recipe = load_generator(path).header.card["recipe"]
+    recipe["objective"] = {"stage": "adversarial"}
+    amend_card(path, {"recipe": recipe})
+    with_features = gate(path, None, held_out, features=held_out / "vgg16.safetensors")
+    assert (with_features.metric, with_features.better) == ("perceptual", "lower")
+    assert gate(path, None, held_out, features=None).metric == "PSNR"
+
+
+@pytest.mark.parametrize("stage", ["cyclegan", "style"])
+def test_missing_features(
+    tmp_path: Path,
+    held_out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+) -> None:
+    """A figure that needs VGG16 is an error without its weights, never a silent pass."""
+
+    def unreachable() -> None:
+        raise MissingFeatures("ANAMORPH_VGG16")
+
+    monkeypatch.setattr(features, "_download", unreachable)
+    with pytest.raises(MissingFeatures, match="ANAMORPH_VGG16"):
+        gate(version(tmp_path, stage, 0), None, held_out, features=None)
+
+
+def test_what_cannot_be_compared_is_refused(tmp_path: Path, held_out: Path) -> None:
+    """A version that does something else than the serving one is refused, with its own figures."""
+    upscaler = version(tmp_path, "srgan-regression", 0)
+    verdict = gate(version(tmp_path, "pix2pix", 0), upscaler, held_out, features=None)
+    assert not verdict.passed
+    assert "something else" in verdict.reason
+    assert (verdict.new, verdict.serving) == (0, None)
+
+
+def test_a_broken_figure_never_passes(
+    tmp_path: Path,
+    held_out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A figure that is not a number is refused."""
+    monkeypatch.setattr(metrics, "psnr", lambda *_: float("nan"))
+    path = version(tmp_path, "srgan-regression", 0)
+    assert not gate(path, path, held_out, features=None).passed
+    assert not gate(path, None, held_out, features=None).passed
