@@ -1,0 +1,335 @@
+"""The datasets of a service: checked on arrival, stored by content, never changed.
+
+    home/datasets/<id>/manifest.json      what it is, and the SHA-256 of every picture
+    home/datasets/<id>/contact.png        a look at it
+    home/datasets/<id>/train/ test/ ...   the pictures, sorted (see app.dataset_layouts)
+    home/datasets/.incoming-*/            an upload under way; what a kill leaves is swept
+
+A dataset appears by one rename, whole or not at all, so several processes can share the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+import statistics
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app.archives import ArchiveLimits, unpack
+from app.contact_sheet import contact_sheet
+from app.dataset_layouts import KIND_OF_FAMILY, MIN_SIDE_PX, Arrangement, Kind, Size, arrange
+from app.errors import DatasetInUse, DatasetNotFound, InvalidParameter, NotReady
+from app.incoming import incoming_folder, sweep
+from app.settings import Settings
+from models import images
+from models.checkpoint import NAME_PATTERN, file_sha256
+from models.errors import ImageError, InvalidDataset
+from models.state import write_atomically
+
+log = logging.getLogger(__name__)
+
+_ID = re.compile("[0-9a-f]{16}")
+_MANIFEST, _CONTACT = "manifest.json", "contact.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A stored dataset.
+
+    Attributes:
+        id: of its content; the same pictures as the same kind have the same id.
+        created_at: ISO 8601, UTC.
+        counts: pictures in each part.
+        sizes: "min", "median" and "max" of the pictures' shorter sides, in pixels.
+        bytes: of all pictures.
+        skipped: files of the upload that are not in it, and why.
+        warnings: what is usable and yet worth a look.
+        checksums: SHA-256 of each picture by its path below `folder`.
+    """
+
+    id: str
+    name: str
+    kind: Kind
+    created_at: str
+    folder: Path
+    counts: dict[str, int]
+    sizes: dict[str, int]
+    bytes: int
+    skipped: dict[str, str] = field(repr=False)
+    warnings: list[str]
+    checksums: dict[str, str] = field(repr=False)
+
+    @property
+    def contact_sheet(self) -> Path:
+        """A PNG with up to 12 pictures of each part, a row each."""
+        return self.folder / _CONTACT
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the manifest holds: all but the folder."""
+        return {key: value for key, value in asdict(self).items() if key != "folder"}
+
+    def verify(self) -> None:
+        """Read every picture; raises InvalidDataset naming what vanished, changed or was added."""
+        faults = (self._fault(path, sha256) for path, sha256 in self.checksums.items())
+        wrong = [fault for fault in faults if fault]
+        for part in {path.partition("/")[0] for path in self.checksums}:
+            present = {f"{part}/{path.name}" for path in (self.folder / part).glob("*")}
+            wrong += [f"{path} was added" for path in sorted(present - set(self.checksums))]
+        if wrong:
+            more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
+            raise InvalidDataset(f"dataset {self.id}: {', '.join(wrong[:10])}{more}")
+
+    def _fault(self, path: str, sha256: str) -> str | None:
+        try:
+            return None if file_sha256(self.folder / path) == sha256 else f"{path} is damaged"
+        except FileNotFoundError:
+            return f"{path} has vanished"
+        except OSError as error:
+            return f"{path} cannot be read ({error.strerror})"
+
+    def recipe_tables(self, direction: str = "AtoB") -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return a recipe's [data] table and its card's [evaluation] table.
+
+        Paths start from the folder of all datasets. `direction` is of paired data.
+        """
+
+        def path(part: str) -> str:
+            return f"{self.id}/{part}"
+
+        match self.kind:
+            case "paired":
+                data: dict[str, Any] = {"kind": "paired", "direction": direction}
+                if "trainA" in self.counts:
+                    data |= {"train": [path("trainA")], "targets": [path("trainB")]}
+                    return data, {"test": path("testA"), "targets": [path("testB")]}
+                return data | {"train": [path("train")]}, {"test": path("test")}
+            case "unpaired":
+                sides = {"AtoB": ("A", "B"), "BtoA": ("B", "A")}
+                return {"kind": "unpaired", "a": [path("trainA")], "b": [path("trainB")]}, {
+                    way: {
+                        "source": path(f"test{source}"),
+                        "target": path(f"test{target}"),
+                        "reference": path(f"train{target}"),
+                    }
+                    for way, (source, target) in sides.items()
+                }
+            case "highres":
+                return {"kind": "highres", "train": [path("train")]}, {"sets": [path("test")]}
+            case "style":
+                style = next(name for name in self.checksums if name.startswith("style/"))
+                data = {"kind": "content", "train": [path("train")], "style": path(style)}
+                return data, {"photos": path("test")}
+
+
+def kind_for(family: str) -> Kind:
+    """Return the kind of dataset that a family trains on; raises InvalidDataset for others."""
+    try:
+        return KIND_OF_FAMILY[family]
+    except KeyError:
+        raise InvalidDataset(f"no kind of dataset trains {family!r}") from None
+
+
+def open_datasets(settings: Settings) -> DatasetStore:
+    """Return the store below the settings' `home`, with their limits."""
+    limits = ArchiveLimits(
+        max_files=settings.max_dataset_files,
+        max_unpacked_bytes=settings.max_dataset_unpacked_bytes,
+        max_file_bytes=settings.max_upload_bytes,
+    )
+    return DatasetStore(
+        settings.home, limits, images.Limits(settings.max_pixels, settings.max_side)
+    )
+
+
+class DatasetStore:
+    """Adds, finds and deletes the datasets below `home`.
+
+    `in_use(id)` returns the id of a training job that keeps a dataset from being deleted, or None.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        archive_limits: ArchiveLimits | None = None,
+        image_limits: images.Limits | None = None,
+        in_use: Callable[[str], str | None] = lambda _id: None,
+    ) -> None:
+        self.root = home / "datasets"
+        self.in_use = in_use
+        self._archive_limits = archive_limits or ArchiveLimits()
+        self._image_limits = image_limits or images.Limits()
+        self._closing = threading.Event()
+
+    def add(self, source: Path, name: str, kind: Kind) -> tuple[Dataset, bool]:
+        """Check and store a zip or a folder; return the dataset and whether it is new.
+
+        One with the same pictures is left as it is, with its own name, unless it is damaged.
+
+        Raises:
+            InvalidDataset: not usable; the text says what was found and what is expected.
+            InvalidParameter: the name is none.
+            StorageFull: the disk is full.
+            NotReady: the store was closed meanwhile.
+        """
+        if not re.fullmatch(NAME_PATTERN, name):
+            raise InvalidParameter(
+                f"name: {name!r} has other than a-z 0-9 . _ - between letters or digits"
+            )
+        with self.incoming() as incoming:
+            unpacked, built = incoming / "unpacked", incoming / "dataset"
+            unpacked.mkdir()
+            found = unpack(source, unpacked, self._archive_limits, self._pause)
+            sizes, unusable = self._measure(found.files)
+            made = arrange(sizes, kind, found.skipped | unusable)
+            checksums = self._place(made, found.files, built)
+            dataset = self._describe(name, kind, made, sizes, checksums, built)
+            if sound := self._sound(dataset.id):
+                return sound, False
+            self._write(dataset, built)
+            if dataset.folder.exists():
+                dataset.folder.rename(incoming / "damaged")
+            try:
+                built.rename(dataset.folder)
+            except OSError:  # another process was quicker with the same pictures
+                return self.get(dataset.id), False
+            return dataset, True
+
+    def get(self, id: str) -> Dataset:  # noqa: A002
+        """Return a dataset; raises DatasetNotFound, or InvalidDataset for a damaged manifest."""
+        folder = self._folder(id)
+        try:
+            manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_bytes())
+            return Dataset(folder=folder, **manifest)
+        except (OSError, ValueError, TypeError) as error:
+            raise InvalidDataset(f"the manifest of dataset {id} is damaged") from error
+
+    def list(self) -> list[Dataset]:
+        """Return every dataset, the oldest first; damaged ones are logged and left out."""
+        found = []
+        for folder in self.root.glob("*"):
+            if _ID.fullmatch(folder.name):
+                try:
+                    found.append(self.get(folder.name))
+                except (InvalidDataset, DatasetNotFound) as error:
+                    log.warning("left out: %s", error)
+        return sorted(found, key=lambda dataset: (dataset.created_at, dataset.id))
+
+    def contact_sheet(self, id: str) -> bytes:  # noqa: A002
+        """Return the PNG of a dataset; raises DatasetNotFound, or InvalidDataset without one."""
+        try:
+            return (self._folder(id) / _CONTACT).read_bytes()
+        except OSError as error:
+            raise InvalidDataset(f"the contact sheet of dataset {id} has vanished") from error
+
+    def delete(self, id: str) -> None:  # noqa: A002
+        """Remove a dataset; raises DatasetNotFound, or DatasetInUse naming what uses it."""
+        folder = self._folder(id)
+        if user := self.in_use(id):
+            raise DatasetInUse(f"dataset {id} is in use by the training job {user}")
+        with self.incoming() as incoming:
+            folder.rename(incoming / "deleted")
+
+    def incoming(self) -> AbstractContextManager[Path]:
+        """Give a new folder on the datasets' disk; it is removed at the end, or after a kill."""
+        return incoming_folder(self.root)
+
+    def sweep(self) -> None:
+        """Remove what uploads of killed processes left."""
+        sweep(self.root)
+
+    def close(self) -> None:
+        """Make uploads that are being checked give up."""
+        self._closing.set()
+
+    def _pause(self) -> None:
+        if self._closing.is_set():
+            raise NotReady("the service is stopping", retry_after_s=5)
+
+    def _folder(self, id: str) -> Path:  # noqa: A002
+        folder = self.root / id
+        if not _ID.fullmatch(id) or not folder.is_dir():
+            raise DatasetNotFound("there is no such dataset")
+        return folder
+
+    def _sound(self, id: str) -> Dataset | None:  # noqa: A002
+        try:
+            dataset = self.get(id)
+            dataset.verify()
+        except (DatasetNotFound, InvalidDataset):
+            return None
+        return dataset
+
+    def _measure(self, files: Mapping[str, Path]) -> tuple[dict[str, Size], dict[str, str]]:
+        """Decode every picture, as training will; return sizes, and why others are unusable."""
+        sizes: dict[str, Size] = {}
+        unusable: dict[str, str] = {}
+        for name, path in files.items():
+            self._pause()
+            try:
+                height, width = images.decode(path.read_bytes(), self._image_limits).rgb.shape[:2]
+            except ImageError as error:
+                unusable[name] = str(error)
+                continue
+            if min(height, width) < MIN_SIDE_PX:
+                unusable[name] = f"{width} x {height} pixels; a side has at least {MIN_SIDE_PX}"
+            else:
+                sizes[name] = height, width
+        return sizes, unusable
+
+    def _place(self, made: Arrangement, files: Mapping[str, Path], built: Path) -> dict[str, str]:
+        checksums = {}
+        for part, names in made.parts.items():
+            (built / part).mkdir(parents=True)
+            for name, source in names.items():
+                self._pause()
+                target = files[source].rename(built / part / name)
+                checksums[f"{part}/{name}"] = file_sha256(target)
+        return dict(sorted(checksums.items()))
+
+    def _describe(
+        self,
+        name: str,
+        kind: Kind,
+        made: Arrangement,
+        sizes: Mapping[str, Size],
+        checksums: dict[str, str],
+        built: Path,
+    ) -> Dataset:
+        lines = [kind, *(f"{path}\0{sha256}" for path, sha256 in checksums.items())]
+        id_ = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        sides = [min(sizes[source]) for names in made.parts.values() for source in names.values()]
+        return Dataset(
+            id=id_,
+            name=name,
+            kind=kind,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            folder=self.root / id_,
+            counts=made.counts,
+            sizes={"min": min(sides), "median": statistics.median_low(sides), "max": max(sides)},
+            bytes=sum((built / path).stat().st_size for path in checksums),
+            skipped=dict(sorted(made.skipped.items())),
+            warnings=made.warnings,
+            checksums=checksums,
+        )
+
+    def _write(self, dataset: Dataset, built: Path) -> None:
+        rows = [[built / part / name for name in names] for part, names in _parts(dataset).items()]
+        (built / _CONTACT).write_bytes(contact_sheet(rows, self._image_limits))
+        text = json.dumps(dataset.facts(), indent=1)
+        write_atomically(built / _MANIFEST, lambda target: target.write_text(text, "utf-8"))
+
+
+def _parts(dataset: Dataset) -> dict[str, list[str]]:
+    parts: dict[str, list[str]] = {part: [] for part in dataset.counts}
+    for path in dataset.checksums:
+        part, _, name = path.partition("/")
+        parts[part].append(name)
+    return parts

@@ -1,0 +1,498 @@
+"""Datasets: from what people upload to what a recipe can name."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from pydantic import TypeAdapter
+from typer.testing import CliRunner
+
+import app.datasets
+from app.cli import app as commands
+from app.dataset_layouts import KIND_OF_FAMILY, arrange
+from app.datasets import Dataset, DatasetStore, kind_for
+from app.errors import DatasetInUse, DatasetNotFound, StorageFull
+from app.main import create_app
+from models import data as training_data
+from models.errors import InvalidDataset
+from models.evaluation import upscale_test_pictures
+from models.families import FAMILIES
+from models.recipe import Data
+from test_archives import zipped
+from tiny import encoded, tiny_settings
+
+
+def picture(seed: int, height: int = 32, width: int = 32) -> bytes:
+    levels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
+    return encoded(Image.fromarray(levels).resize((width, height)))
+
+
+def pictures(*folders: str, count: int = 12, width: int = 32) -> dict[str, bytes]:
+    return {
+        f"{folder}{i}.png": picture(100 * j + i, width=width)
+        for j, folder in enumerate(folders)
+        for i in range(count)
+    }
+
+
+LAYOUTS: list[tuple[str, dict[str, bytes], dict[str, int]]] = [
+    ("paired", pictures("", width=64), {"train": 11, "test": 1}),
+    ("paired", pictures("facades/", width=64), {"train": 11, "test": 1}),
+    ("paired", pictures("x/train/", "x/val/", count=4, width=64), {"train": 4, "test": 4}),
+    (
+        "paired",
+        pictures("train/", "val/", "test/", count=3, width=64),
+        {"train": 6, "test": 3},
+    ),
+    ("paired", pictures("A/", "B/"), {"trainA": 11, "trainB": 11, "testA": 1, "testB": 1}),
+    (
+        "paired",
+        pictures("a/train/", "a/test/", "b/train/", "b/test/", count=3),
+        {"trainA": 3, "trainB": 3, "testA": 3, "testB": 3},
+    ),
+    (
+        "unpaired",
+        pictures("horses/trainA/", "horses/trainB/", "horses/testA/", count=6),
+        {"trainA": 6, "trainB": 3, "testA": 6, "testB": 3},
+    ),
+    ("unpaired", pictures("A/", "B/"), {"trainA": 9, "trainB": 9, "testA": 3, "testB": 3}),
+    ("highres", pictures("", count=30), {"train": 27, "test": 3}),
+    ("highres", pictures("2019/", "2020/a/"), {"train": 22, "test": 2}),
+    ("style", pictures("") | {"style.png": picture(7)}, {"style": 1, "train": 11, "test": 1}),
+    (
+        "style",
+        pictures("s/train/", "s/test/") | {"s/style/night.png": picture(7)},
+        {"style": 1, "train": 12, "test": 12},
+    ),
+]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DatasetStore:
+    return DatasetStore(tmp_path / "home")
+
+
+def upload(folder: Path, entries: dict[str, bytes], name: str = "upload.zip") -> Path:
+    path = folder / name
+    path.write_bytes(zipped(entries))
+    return path
+
+
+@pytest.fixture
+def stored(store: DatasetStore, tmp_path: Path) -> Dataset:
+    return store.add(upload(tmp_path, pictures("", count=4)), "four", "highres")[0]
+
+
+@pytest.mark.parametrize(("kind", "entries", "counts"), LAYOUTS)
+def test_layouts(store: DatasetStore, tmp_path: Path, kind: Any, entries, counts) -> None:
+    """Each usual layout is recognised, and its recipe tables open as training and test data."""
+    dataset, is_new = store.add(upload(tmp_path, entries), "mine", kind)
+    assert is_new
+    assert dataset.counts == counts
+    assert dataset.skipped == {}
+    assert (dataset.name, dataset.kind, len(dataset.id)) == ("mine", kind, 16)
+    assert dataset.sizes == {"min": 32, "median": 32, "max": 32}
+    assert store.get(dataset.id) == dataset == store.list()[0]
+    dataset.verify()
+    table, evaluation = dataset.recipe_tables("BtoA")
+    sizes = {"crop_px": 32} if kind == "highres" else {"load_px": 32, "crop_px": 32}
+    data = TypeAdapter(Data).validate_python(table | sizes)
+    samples = training_data.open_samples(data, store.root, seed=0, scale=4)
+    assert samples[3].keys()
+    tests = evaluation if kind == "unpaired" else {"": evaluation}
+    values = [value for test in tests.values() for value in test.values()]
+    for folder in [name for value in values for name in np.atleast_1d(value).tolist()]:
+        assert len(training_data.Pictures(store.root, [folder])) > 0
+
+
+def test_no_test_picture_is_trained_on(store: DatasetStore, tmp_path: Path) -> None:
+    """What is held out is not trained on, is the same every time, and the same on both sides."""
+    made = [
+        store.add(upload(tmp_path, pictures("A/", "B/", count=count)), "mine", "paired")[0]
+        for count in (24, 25)
+    ]
+    names = [{path for path in dataset.checksums if path.startswith("test")} for dataset in made]
+    assert len(names[0]) == 12, "enough for a kernel distance"
+    assert len(names[0] & names[1]) >= 10
+    for dataset in made:
+        parts = {p: {x.name for x in (dataset.folder / p).iterdir()} for p in dataset.counts}
+        assert parts["testA"] == parts["testB"]
+        assert not parts["testA"] & parts["trainA"]
+
+
+def test_unusable_pictures_are_named(store: DatasetStore, tmp_path: Path) -> None:
+    """Damaged, tiny, lonely and unequal pictures are left out by name; the rest is taken."""
+    entries = pictures("A/", "B/", count=5) | {
+        "A/half.png": picture(1)[:60],
+        "B/half.png": picture(1),
+        "A/tiny.png": picture(2, 8, 8),
+        "A/wide.png": picture(3, 32, 40),
+        "B/wide.png": picture(3),
+        "A/alone.png": picture(4),
+        "cover.png": picture(5),
+        "A/text.jpg": b"<svg onload=alert(1)>",
+        "A/0.jpg": picture(6),
+        "notes.txt": b"notes",
+    }
+    dataset, _ = store.add(upload(tmp_path, entries), "mine", "paired")
+    assert dataset.counts == {"trainA": 4, "trainB": 4, "testA": 1, "testB": 1}
+    reasons = {
+        "A/half.png": "damaged",
+        "B/half.png": "no picture of this name in A",
+        "A/tiny.png": "8 x 8",
+        "A/wide.png": "another size",
+        "B/wide.png": "another size",
+        "A/alone.png": "no picture of this name in B",
+        "cover.png": "in neither",
+        "A/text.jpg": "not a PNG",
+        "A/0.png": "the same name",
+        "notes.txt": "not a picture",
+    }
+    assert dataset.skipped.keys() == reasons.keys()
+    assert all(words in dataset.skipped[name] for name, words in reasons.items())
+    assert any("only 4 pictures" in warning for warning in dataset.warnings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "entries", "words"),
+    [
+        ("highres", {}, "0 in train.*expects photos"),
+        ("highres", {"a.png": b"none", "b.txt": b""}, r"2 other files \(a.png: .* b.txt"),
+        ("highres", pictures("", count=2), "1 in train, 1 in test.*at least 2"),
+        ("paired", pictures("A/"), "0 in trainA.*no picture of this name in B.*equal names"),
+        ("unpaired", pictures("A/") | pictures("B/", count=4), "1 in trainB, .*3 in testB"),
+        ("unpaired", pictures("cats/", "dogs/"), "in neither of the folders A and B"),
+        ("style", pictures(""), "found 0 style pictures among 12"),
+        ("style", pictures("", "style/"), "found 12 style pictures"),
+        ("style", {"style.png": picture(1)}, "0 in train"),
+    ],
+)
+def test_near_empty_datasets_are_refused(store, tmp_path: Path, kind, entries, words) -> None:
+    """What lacks a part is refused with what was found and what the kind expects."""
+    with pytest.raises(InvalidDataset, match=words):
+        store.add(upload(tmp_path, entries), "mine", kind)
+    assert store.list() == []
+    assert list(store.root.iterdir()) == []
+
+
+def test_pairs_that_are_none_are_suspected(store: DatasetStore, tmp_path: Path) -> None:
+    """Pictures that do not look like two side by side bring a warning."""
+    dataset, _ = store.add(upload(tmp_path, pictures("")), "mine", "paired")
+    assert any("side by side" in warning for warning in dataset.warnings)
+
+
+def test_content_is_the_identity(store: DatasetStore, tmp_path: Path) -> None:
+    """The same pictures have one id, however packed; another kind or one other pixel, another."""
+    entries = pictures("", count=4)
+    first, _ = store.add(upload(tmp_path, entries), "first", "highres")
+    shuffled = dict(reversed(entries.items())) | {"readme.md": b"x"}
+    again, is_new = store.add(upload(tmp_path, shuffled), "again", "highres")
+    assert (again, is_new) == (first, False)
+    other_kind, _ = store.add(upload(tmp_path, entries), "other", "paired")
+    other, _ = store.add(upload(tmp_path, entries | {"0.png": picture(99)}), "other", "highres")
+    assert len({first.id, other_kind.id, other.id}) == 3
+    assert [dataset.id for dataset in store.list()].count(first.id) == 1
+
+
+def test_damage_is_named_and_repaired_by_another_upload(
+    store: DatasetStore, stored: Dataset, tmp_path: Path
+) -> None:
+    """A picture that changed, vanished or appeared is named; the same zip again puts it right."""
+    changed, vanished, *_ = sorted(stored.checksums)
+    (stored.folder / changed).write_bytes(b"changed")
+    (stored.folder / vanished).unlink()
+    (stored.folder / "train" / "new.png").write_bytes(b"new")
+    with pytest.raises(InvalidDataset) as caught:
+        stored.verify()
+    for words in (f"{changed} is damaged", f"{vanished} has vanished", "train/new.png was added"):
+        assert words in str(caught.value)
+    repaired, is_new = store.add(upload(tmp_path, pictures("", count=4)), "four", "highres")
+    assert (repaired.id, is_new) == (stored.id, True)
+    repaired.verify()
+
+
+def test_a_damaged_manifest_is_told(store: DatasetStore, stored: Dataset) -> None:
+    """Without its manifest a dataset is not listed, is named as damaged, and can be deleted."""
+    (stored.folder / "manifest.json").write_text("{")
+    assert store.list() == []
+    with pytest.raises(InvalidDataset, match="manifest"):
+        store.get(stored.id)
+    store.delete(stored.id)
+    with pytest.raises(DatasetNotFound):
+        store.get(stored.id)
+
+
+def test_a_dataset_in_use_stays(store: DatasetStore, stored: Dataset) -> None:
+    """A dataset that a job uses cannot be deleted; the error names the job."""
+    store.in_use = lambda id_: "12ab" if id_ == stored.id else None
+    with pytest.raises(DatasetInUse, match="job 12ab"):
+        store.delete(stored.id)
+    stored.verify()
+
+
+@pytest.mark.parametrize("id_", ["", ".", "..", "../x", "0" * 15, "0" * 16, "G" * 16, "a/../b"])
+def test_ids_are_no_paths(store: DatasetStore, stored: Dataset, id_: str) -> None:
+    """Only what looks like an id is looked for."""
+    for call in (store.get, store.delete, store.contact_sheet):
+        with pytest.raises(DatasetNotFound):
+            call(id_)
+    stored.verify()
+
+
+def test_a_full_disk_leaves_nothing(store, tmp_path: Path, monkeypatch) -> None:
+    """A disk that fills up is told as such, and what was written is gone."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(app.datasets, "write_atomically", full)
+    with pytest.raises(StorageFull):
+        store.add(upload(tmp_path, pictures("")), "mine", "highres")
+    assert list(store.root.iterdir()) == []
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from app.datasets import DatasetStore
+import app.datasets
+def never(*arguments):
+    print("unpacked", flush=True)
+    time.sleep(60)
+app.datasets.arrange = never
+DatasetStore(Path(sys.argv[1])).add(Path(sys.argv[2]), "mine", "highres")
+"""
+
+
+def test_a_killed_upload_is_swept(store: DatasetStore, tmp_path: Path, root: Path) -> None:
+    """An upload under way is left alone; once its process is killed, the next start removes it."""
+    arguments = [sys.executable, "-c", KILLED, tmp_path / "home", upload(tmp_path, pictures(""))]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout
+        try:
+            assert process.stdout.readline() == b"unpacked\n"
+            store.sweep()
+            assert len(list(store.root.glob(".incoming-*/unpacked/*"))) == 12
+            assert store.list() == []
+        finally:
+            process.send_signal(signal.SIGKILL)
+    store.sweep()
+    assert list(store.root.iterdir()) == []
+
+
+def test_the_contact_sheet_shows_every_part(store: DatasetStore, tmp_path: Path) -> None:
+    """The contact sheet is a PNG with a row for each part, at most 12 pictures wide."""
+    dataset, _ = store.add(upload(tmp_path, pictures("A/", "B/", count=20)), "mine", "unpaired")
+    with Image.open(io.BytesIO(store.contact_sheet(dataset.id))) as sheet:
+        assert sheet.format == "PNG"
+        assert sheet.size == (12 * 100 + 4, 4 * 100 + 4)
+        colours = np.asarray(sheet.convert("RGB"))
+    assert (colours[4:100, 4:100] != 235).any()
+    assert (colours[204:300, -100:-4] == 235).all(), "3 test pictures leave the row's end empty"
+
+
+def test_every_family_has_its_kind() -> None:
+    """Each family's data comes from one kind of dataset, which names its recipe's kind."""
+    assert KIND_OF_FAMILY.keys() == FAMILIES.keys()
+    for name, family in FAMILIES.items():
+        kind = family.load_objective().data_kind
+        assert {"content": "style"}.get(kind, kind) == kind_for(name)
+    with pytest.raises(InvalidDataset):
+        kind_for("nothing")
+
+
+def test_photos_are_a_test_set(store: DatasetStore, tmp_path: Path) -> None:
+    """An upscaler's test photos are cropped to a multiple of the scale, reduced as in training."""
+    entries = {f"{i}.png": picture(i, 33, 46) for i in range(4)}
+    dataset, _ = store.add(upload(tmp_path, entries), "mine", "highres")
+    _, evaluation = dataset.recipe_tables()
+    [low], [high] = upscale_test_pictures(store.root, evaluation["sets"][0], 4)
+    assert (low.shape, high.shape) == ((8, 11, 3), (32, 44, 3))
+    [name] = [path for path in dataset.checksums if path.startswith("test")]
+    original = training_data.read_picture(dataset.folder / name)[:, :32, :44]
+    assert (training_data.reduced(original, 4).permute(1, 2, 0).numpy() == low).all()
+
+
+_NAMES = st.lists(
+    st.sampled_from(["A", "b", "train", "testA", "x", "Style", "val"]), max_size=3
+).map(tuple)
+
+
+@given(
+    st.lists(st.tuples(_NAMES, st.text("aé-.", min_size=1, max_size=120)), unique=True),
+    st.sampled_from(["paired", "unpaired", "highres", "style"]),
+)
+def test_any_names_are_sorted(paths: list[tuple[tuple[str, ...], str]], kind: Any) -> None:
+    """Whatever pictures are called, each is in one part or named as left out, under a safe name."""
+    sizes = {"/".join([*folders, name + ".png"]): (32, 32) for folders, name in paths}
+    try:
+        made = arrange(sizes, kind)
+    except InvalidDataset:
+        return
+    placed = [source for names in made.parts.values() for source in names.values()]
+    assert sorted([*placed, *made.skipped]) == sorted(sizes)
+    for name in (name for names in made.parts.values() for name in names):
+        assert "/" not in name
+        assert len(name.encode()) <= 255
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    settings = tiny_settings(
+        tmp_path_factory.mktemp("home"), max_upload_bytes=50_000, max_dataset_bytes=400_000
+    )
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+def post(client: TestClient, data: bytes, **fields: str) -> Any:
+    fields = {"name": "mine", "kind": "highres"} | fields
+    return client.post("/v1/datasets", files={"file": ("x.zip", data)}, data=fields)
+
+
+def test_the_whole_life_over_http(client: TestClient) -> None:
+    """Uploaded, told, listed, shown, refused while in use, deleted."""
+    data = zipped(pictures("") | {"big.png": picture(1, 200, 200), "n.txt": bytes(60_000)}, 0)
+    assert len(data) > 50_000, "longer than a picture may be"
+    made = post(client, data)
+    assert made.status_code == 201, made.text
+    facts = made.json()
+    url = f"/v1/datasets/{facts['id']}"
+    assert made.headers["location"] == url
+    assert facts["counts"] == {"train": 12, "test": 1}
+    assert facts["sizes"] == {"min": 32, "median": 32, "max": 200}
+    assert facts["skipped"].keys() == {"n.txt"}
+    again = post(client, data, name="other")
+    assert (again.status_code, again.json()) == (200, facts)
+    assert client.get(url).json() == facts
+    [listed] = client.get("/v1/datasets").json()
+    assert listed.items() <= facts.items()
+    sheet = client.get(facts["contact_sheet"])
+    assert sheet.headers["content-type"] == "image/png"
+    datasets = client.app.state.service.datasets  # type: ignore[attr-defined]
+    unused, datasets.in_use = datasets.in_use, lambda _id: "12ab"
+    refused = client.delete(url)
+    assert (refused.status_code, refused.json()["code"]) == (409, "dataset_in_use")
+    datasets.in_use = unused
+    assert client.delete(url).status_code == 204
+    assert client.get(url).json()["code"] == "dataset_not_found"
+    assert list(datasets.root.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "fields", "status", "code"),
+    [
+        ({"file": b"no zip"}, {}, 422, "invalid_dataset"),
+        ({"file": zipped({"../a.png": b"x"})}, {}, 422, "invalid_dataset"),
+        ({"file": zipped(pictures("", count=2))}, {}, 422, "invalid_dataset"),
+        ({"file": b"x"}, {"kind": "other"}, 422, "invalid_parameter"),
+        ({"file": b"x"}, {"name": "../x"}, 422, "invalid_parameter"),
+        ({"file": b"x"}, {"more": "x"}, 422, "invalid_parameter"),
+        ({"image": b"x"}, {}, 422, "invalid_parameter"),
+        ({}, {}, 422, "invalid_parameter"),
+        ({"file": bytes(400_001)}, {}, 413, "upload_too_large"),
+    ],
+)
+def test_bad_uploads(client: TestClient, files, fields, status: int, code: str) -> None:
+    """A bad upload is a problem with a stable code, and leaves nothing behind."""
+    response = client.post(
+        "/v1/datasets", files=files, data={"name": "mine", "kind": "highres"} | fields
+    )
+    assert (response.status_code, response.json()["code"]) == (status, code), response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    root = client.app.state.service.datasets.root  # type: ignore[attr-defined]
+    assert not root.exists() or list(root.iterdir()) == []
+
+
+def test_two_files_and_half_a_form(client: TestClient) -> None:
+    """Two files, and a form that ends early, are refused; other routes keep their own limit."""
+    two = [("file", ("a.zip", b"x")), ("file", ("b.zip", b"y"))]
+    response = client.post("/v1/datasets", files=two, data={"name": "a", "kind": "style"})
+    assert response.json()["code"] == "invalid_parameter"
+    head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nPK'
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    assert client.post("/v1/datasets", content=head, headers=form).json()["code"] == "bad_multipart"
+    long = client.post("/v1/upscale", content=bytes(50_001))
+    assert (long.status_code, "max_upload_bytes" in long.text) == (413, True)
+
+
+def test_the_api_describes_itself(client: TestClient) -> None:
+    """OpenAPI has the form, the kinds and the problems."""
+    post_ = client.get("/openapi.json").json()["paths"]["/v1/datasets"]["post"]
+    form = post_["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["properties"].keys() == {"file", "name", "kind"}
+    assert form["properties"]["kind"]["enum"] == ["paired", "unpaired", "highres", "style"]
+    assert {"200", "201", "413", "422", "507"} <= post_["responses"].keys()
+
+
+def anamorph(*arguments: object) -> str:
+    result = CliRunner().invoke(commands, ["datasets", *map(str, arguments)])
+    assert "Traceback" not in result.output
+    return f"{result.exit_code}: {result.output}"
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    """`anamorph datasets` adds a zip or a folder, lists, shows, checks and deletes."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name, data in pictures("", count=4).items():
+        (photos / name).write_bytes(data)
+    added = anamorph("add", photos, "--kind", "highres", "--name", "mine")
+    assert added.startswith("0: ")
+    assert "3 train, 1 test" in added
+    id_ = added.split()[1]
+    zip_file = upload(tmp_path, pictures("", count=4))
+    assert "is there already" in anamorph("add", zip_file, "--kind", "highres", "--name", "two")
+    assert f"{id_}  mine" in anamorph("list")
+    shown = anamorph("show", id_)
+    assert json.loads(shown[3 : shown.rindex("}") + 1])["name"] == "mine"
+    assert anamorph("delete", id_).startswith("0")
+    assert anamorph("show", id_).startswith("1: there is no such dataset")
+    assert anamorph("add", zip_file, "--kind", "style", "--name", "x").startswith(
+        "1: found 0 style"
+    )
+
+
+def test_checking_does_not_hold_up_other_requests(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a dataset is being checked the service answers at once."""
+    import threading
+
+    arrived, go_on = threading.Event(), threading.Event()
+
+    def slow(*arguments: Any) -> Any:
+        arrived.set()
+        assert go_on.wait(30)
+        return arrange(*arguments)
+
+    monkeypatch.setattr(app.datasets, "arrange", slow)
+    answers: list[int] = []
+    data = zipped(pictures("", count=5))
+    thread = threading.Thread(target=lambda: answers.append(post(client, data).status_code))
+    thread.start()
+    assert arrived.wait(30)
+    started = time.monotonic()
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/v1/datasets").status_code == 200
+    assert time.monotonic() - started < 10
+    go_on.set()
+    thread.join()
+    assert answers == [201]
