@@ -154,8 +154,8 @@ class Batcher:
                     async with asyncio.timeout(self._patience_s()):
                         await self._changed.wait()
                 continue
-            for item in batch:
-                self._queue.remove(item)
+            # No loop variable: it would hold an item, and so its engine, until the next batch.
+            self._queue = [item for item in self._queue if item not in batch]
             await self._run(batch)
 
     def _ready_batch(self) -> list[_Item]:

@@ -6,6 +6,8 @@ import math
 import sys
 import threading
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -14,7 +16,7 @@ import structlog
 import torch
 from torch import Tensor, nn
 
-from app.frozen import FrozenStatistics
+from app.frozen import Drift, FrozenStatistics
 from models.checkpoint import LoadedGenerator
 from models.errors import InvalidCheckpoint
 from models.precision import native_bfloat16
@@ -32,6 +34,8 @@ MIN_BFLOAT16_PSNR_DB = 40.0
 _MIN_FLOAT32_PSNR_DB = 70.0  # far above what a wrong conversion reaches, far below rounding
 _PROBE_PX = 128
 _KEPT_BYTES = 64 * 2**20  # of the answers; a larger one's buffers are handed back at once
+
+_TRACING = threading.Lock()  # the tracer's caches are the process's
 
 log = structlog.get_logger()
 
@@ -58,8 +62,15 @@ class Engine(Protocol):
         """
         ...
 
-    def statistics(self, patches: Tensor) -> Tensor:
-        """Return what makes every InstanceNorm treat samples (N, C, h, w) as one picture."""
+    def statistics(self, patches: Tensor, drift: Tensor | None = None) -> Tensor:
+        """Return what makes every InstanceNorm treat samples (N, C, h, w) as one picture.
+
+        `drift`, of statistics measured before on the same samples, corrects them.
+        """
+        ...
+
+    def drift(self, tile: Tensor, statistics: Tensor) -> Tensor:
+        """Return how far `statistics` are from those of (1, C, h, w); see `FrozenStatistics`."""
         ...
 
 
@@ -74,6 +85,10 @@ class Runner(Protocol):
         """Map a batch to its answer, unchecked."""
         ...
 
+    def drift(self, tile: Tensor, statistics: Tensor) -> Tensor:
+        """Return how far `statistics` are from the tile's, unchecked."""
+        ...
+
 
 def build_engine(loaded: LoadedGenerator, device: torch.device) -> Engine:
     """Return the fastest engine for `device` whose answer on a probe is near enough to float32's.
@@ -86,10 +101,10 @@ def build_engine(loaded: LoadedGenerator, device: torch.device) -> Engine:
     exact = TorchRunner(loaded.module, twin, device, torch.float32)
     candidates: list[Runner] = []
     if device.type == "cpu" and openvino is not None:
-        candidates += _openvino_runners(loaded.module, twin, _picture(loaded, 1))
+        candidates += _openvino_runners(loaded.module, twin, probe_picture(loaded, 1))
     if native_bfloat16(device):
         candidates.append(TorchRunner(loaded.module, twin, device, torch.bfloat16))
-    picture = _picture(loaded, _PROBE_PX)
+    picture = probe_picture(loaded, _PROBE_PX)
     reference = exact.run(picture)
     for runner in candidates:
         psnr_db = _psnr_db(runner.run(picture), reference)
@@ -140,10 +155,16 @@ class CheckedEngine:
                 answer[broken] = again
             return answer
 
-    def statistics(self, patches: Tensor) -> Tensor:
+    def statistics(self, patches: Tensor, drift: Tensor | None = None) -> Tensor:
         with self._lock, torch.inference_mode():
             device = torch.device(self.device)
-            return self._twin.measure(patches.to(device)).float().cpu()
+            drift = None if drift is None else drift.to(device)
+            return self._twin.measure(patches.to(device), drift).float().cpu()
+
+    def drift(self, tile: Tensor, statistics: Tensor) -> Tensor:
+        with self._lock:
+            drift = self._fast.drift(tile, statistics)
+            return drift if drift.isfinite().all() else self._exact.drift(tile, statistics)
 
 
 class TorchRunner:
@@ -162,21 +183,25 @@ class TorchRunner:
         self._module, self._twin = module.to(device), twin.to(device)
 
     def run(self, batch: Tensor, statistics: Tensor | None = None) -> Tensor:
+        if statistics is None:
+            return self._call(self._module, batch)
+        return self._call(self._twin, batch, statistics)
+
+    def drift(self, tile: Tensor, statistics: Tensor) -> Tensor:
+        return self._call(self._twin.drift, tile, statistics)
+
+    def _call(self, forward: Callable[..., Tensor], batch: Tensor, *rest: Tensor) -> Tensor:
         batch = batch.to(self._device, memory_format=self._layout)
         with (
             torch.inference_mode(),
             torch.autocast(self._device.type, torch.bfloat16, enabled=self._low),
         ):
-            if statistics is None:
-                answer = self._module(batch)
-            else:
-                answer = self._twin(batch, statistics.to(self._device))
-        cpu: Tensor = answer.to("cpu", torch.float32, memory_format=torch.contiguous_format)
-        return cpu
+            answer = forward(batch, *(x.to(self._device) for x in rest))
+        return answer.to("cpu", torch.float32, memory_format=torch.contiguous_format)
 
 
 class OpenVINORunner:
-    """One compiled model for all sizes and batches, a second one for given statistics."""
+    """One compiled model for all sizes and batches, two more for given statistics."""
 
     backend = "openvino"
     device = "cpu"
@@ -189,7 +214,7 @@ class OpenVINORunner:
         self._compiled = self._compile(graph)
 
     def _compile(self, graph: Any) -> Any:
-        return openvino.Core().compile_model(
+        return _core().compile_model(
             graph,
             "CPU",
             {
@@ -201,16 +226,24 @@ class OpenVINORunner:
 
     @cached_property
     def _frozen(self) -> Any:
-        statistics = torch.ones(sum(2 * norm.channels for norm in self._twin.norms))
-        return self._compile(_convert(self._twin, (self._example, statistics)))
+        return self._compile(_convert(self._twin, (self._example, torch.ones(self._twin.size))))
+
+    @cached_property
+    def _drift(self) -> Any:
+        example = (self._example, torch.ones(self._twin.size))
+        return self._compile(_convert(Drift(self._twin), example))
 
     def run(self, batch: Tensor, statistics: Tensor | None = None) -> Tensor:
-        inputs = [batch.contiguous().numpy()]
-        compiled = self._compiled
-        if statistics is not None:
-            inputs.append(statistics.numpy())
-            compiled = self._frozen
-        answer = torch.from_numpy(compiled(inputs, share_inputs=True)[0])
+        if statistics is None:
+            return self._call(self._compiled, batch)
+        return self._call(self._frozen, batch, statistics)
+
+    def drift(self, tile: Tensor, statistics: Tensor) -> Tensor:
+        return self._call(self._drift, tile, statistics)
+
+    def _call(self, compiled: Any, *inputs: Tensor) -> Tensor:
+        arrays = [x.contiguous().numpy() for x in inputs]
+        answer = torch.from_numpy(compiled(arrays, share_inputs=True)[0])
         if answer.nbytes > _KEPT_BYTES:
             compiled.release_memory()
         return answer
@@ -220,7 +253,7 @@ def _openvino_runners(module: nn.Module, twin: FrozenStatistics, example: Tensor
     try:
         graph = _convert(module, (example,))
         runners: list[Runner] = [OpenVINORunner(graph, twin, example, torch.float32)]
-        if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             runners.insert(0, OpenVINORunner(graph, twin, example, torch.bfloat16))
     except Exception as error:  # noqa: BLE001 -- whatever it stumbles over, torch still runs
         log.warning("OpenVINO does not take the network", error=repr(error))
@@ -228,17 +261,46 @@ def _openvino_runners(module: nn.Module, twin: FrozenStatistics, example: Tensor
     return runners
 
 
+def _core() -> Any:
+    """Return a Core whose CPU plugin is loaded, by a thread that ends with that.
+
+    The plugin gives the thread that loads it an alternate signal stack of its own and frees it
+    with itself, whoever uses it then: the next signal there would end the process.
+    """
+
+    def load() -> Any:
+        core = openvino.Core()
+        core.get_property("CPU", "FULL_DEVICE_NAME")
+        return core
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(load).result()
+
+
 def _convert(module: nn.Module, example: tuple[Tensor, ...]) -> Any:
     """Trace a network into an OpenVINO graph with free height, width and batch size."""
     shapes = [[-1, x.shape[1], -1, -1] if x.ndim == 4 else list(x.shape) for x in example]
-    with warnings.catch_warnings(), torch.no_grad():
+    with _TRACING, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer's own, about constants and its age
         # The probe checks the outcome, so the tracer need not run the network twice more.
         traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
-        return openvino.convert_model(traced, input=shapes)
+        try:
+            return openvino.convert_model(traced, input=shapes)
+        finally:
+            _forget_traces()
 
 
-def _picture(loaded: LoadedGenerator, side_px: int) -> Tensor:
+def _forget_traces() -> None:
+    """Let go of what the tracer keeps of every network it ever saw, its weights among it.
+
+    What torch's own tests do between two traces (clear_class_registry of its jit_utils).
+    """
+    torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()  # noqa: SLF001
+    torch.jit._state._clear_class_state()  # noqa: SLF001
+    torch._C._jit_clear_class_registry()  # noqa: SLF001
+
+
+def probe_picture(loaded: LoadedGenerator, side_px: int) -> Tensor:
     """Return (1, C, h, w) in [-1, 1] with the 1/f spectrum of photographs, and edges."""
     channels = int(getattr(loaded.config, "channels_in", 3))
     height, width = loaded.family.size_rule(loaded.config).padded(side_px, side_px)

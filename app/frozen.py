@@ -9,27 +9,44 @@ from torch import Tensor, nn
 
 
 class _FrozenNorm(nn.Module):
-    """(B, C, H, W) * gain + shift; with `given` None, gain and shift normalise the batch itself."""
+    """Normalises (B, C, H, W) with given statistics, or with its own, which it keeps.
+
+    `statistics` (2, C) are scale and offset, `drift` (2, C) mean and mean square of what they make
+    of a picture: 0 and, but for eps, 1 if they are the picture's own.
+    """
 
     def __init__(self, norm: nn.InstanceNorm2d) -> None:
         super().__init__()
         self.channels, self.eps = norm.num_features, norm.eps
         self.weight, self.bias = norm.weight, norm.bias
-        self.given: Tensor | None = None
+        self.statistics: Tensor | None = None
+        self.drift: Tensor | None = None
+        self.watches = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.given is None:
-            variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-            gain = torch.rsqrt(variance + self.eps)
-            if self.weight is not None:
-                gain = gain * self.weight
-            shift = -mean * gain
-            if self.bias is not None:
-                shift = shift + self.bias
-            self.given = torch.stack((gain, shift))
-        gain, shift = self.given.view(2, 1, self.channels, 1, 1)
-        y: Tensor = x * gain + shift
+        if self.statistics is None:
+            self.statistics = self._measured(x)
+        scale, offset = self.statistics.view(2, 1, self.channels, 1, 1)
+        if self.watches:
+            normalised = x * scale + offset
+            over = (0, 2, 3)
+            self.drift = torch.stack((normalised.mean(over), normalised.square().mean(over)))
+        if self.weight is not None:
+            weight, bias = (p.view(1, -1, 1, 1) for p in (self.weight, self.bias))
+            scale, offset = scale * weight, offset * weight + bias
+        y: Tensor = x * scale + offset
         return y
+
+    def _measured(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+        scale = torch.rsqrt(variance + self.eps)
+        offset = -mean * scale
+        if self.drift is not None:
+            mean, mean_square = self.drift
+            variance = (mean_square - mean.square()).clamp_min(0)
+            ratio = torch.rsqrt(variance + self.eps * scale.square())
+            scale, offset = scale * ratio, (offset - mean) * ratio
+        return torch.stack((scale, offset))
 
 
 class FrozenStatistics(nn.Module):
@@ -52,16 +69,57 @@ class FrozenStatistics(nn.Module):
             else:
                 self._replace(child)
 
-    def measure(self, patches: Tensor) -> Tensor:
-        """Return the statistics of (N, C, h, w) taken as one picture, for `forward`."""
-        for norm in self.norms:
-            norm.given = None
+    @property
+    def size(self) -> int:
+        """Length of the vectors of statistics and of drift."""
+        return sum(2 * norm.channels for norm in self.norms)
+
+    def measure(self, patches: Tensor, drift: Tensor | None = None) -> Tensor:
+        """Return the statistics of (N, C, h, w) taken as one picture, for `forward`.
+
+        With `drift`, that of a picture the patches are from, they are corrected by it layer after
+        layer: the patches then only tell how the layers before change what a layer gets.
+        """
+        self._give(None, drift)
         self.generator(patches)
-        return torch.cat([norm.given.flatten() for norm in self.norms if norm.given is not None])
+        return torch.cat([norm.statistics.flatten() for norm in self.norms])  # type: ignore[union-attr]
+
+    def drift(self, x: Tensor, statistics: Tensor) -> Tensor:
+        """Return how far `statistics` are from those of (B, C, H, W) in every layer.
+
+        The means of pictures of equal size, averaged, are those of all of them together.
+        """
+        self._give(statistics, None)
+        for norm in self.norms:
+            norm.watches = True
+        self.generator(x)
+        for norm in self.norms:
+            norm.watches = False
+        return torch.cat([norm.drift.flatten() for norm in self.norms])  # type: ignore[union-attr]
 
     def forward(self, x: Tensor, statistics: Tensor) -> Tensor:
-        parts = torch.split(statistics, [2 * norm.channels for norm in self.norms])
-        for norm, part in zip(self.norms, parts, strict=True):
-            norm.given = part
+        self._give(statistics, None)
         y: Tensor = self.generator(x)
         return y
+
+    def _give(self, statistics: Tensor | None, drift: Tensor | None) -> None:
+        sizes = [2 * norm.channels for norm in self.norms]
+        for norm in self.norms:
+            norm.statistics = norm.drift = None
+        if statistics is not None:
+            for norm, part in zip(self.norms, torch.split(statistics, sizes), strict=True):
+                norm.statistics = part
+        if drift is not None:
+            for norm, part in zip(self.norms, torch.split(drift, sizes), strict=True):
+                norm.drift = part.view(2, -1)
+
+
+class Drift(nn.Module):
+    """`FrozenStatistics.drift` as a module of its own, to be traced."""
+
+    def __init__(self, twin: FrozenStatistics) -> None:
+        super().__init__()
+        self.twin = twin
+
+    def forward(self, x: Tensor, statistics: Tensor) -> Tensor:
+        return self.twin.drift(x, statistics)

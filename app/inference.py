@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -16,12 +17,13 @@ from torch import Tensor
 
 from app.admission import Share
 from app.batcher import Done
-from app.catalog import Served
 from app.errors import ClientLeft
-from app.tiling import run_tiled, tile_count
+from app.opening import Served
+from app.pace import Place
+from app.tiling import run_tiled, tile_count, work_pixels
 from models import images
 from models.errors import ImageTooLarge
-from models.images import Format, Picture
+from models.images import Format, Header, Picture
 
 if TYPE_CHECKING:
     from app.service import Service
@@ -78,22 +80,43 @@ async def run(
 ) -> Result:
     """Answer one upload; the event loop only waits, other threads touch the pixels.
 
-    All that can fail because of this upload fails before it is queued. Raises the ImageErrors of
-    `images.decode`, ImageTooLarge for an answer beyond a limit, MemoryFull, and what
-    `Batcher.submit` raises.
+    All that can fail because of this upload fails before it is queued; what is too large, or
+    would take too long, by its header. Raises the ImageErrors of `images.decode`, ImageTooLarge
+    for an answer beyond a limit, MemoryFull, and what `Line.join` and `Batcher.submit` raise.
     """
+    with contextlib.ExitStack() as held:
+        return await _run(service, data, plan, choose_format, share, held)
+
+
+async def _run(
+    service: Service,
+    data: bytes,
+    plan: Plan,
+    choose_format: Callable[[Format], Format],
+    share: Share | None,
+    held: contextlib.ExitStack,
+) -> Result:
     started = time.monotonic()
     deadline = started + service.settings.deadline_s
     model = plan.model
 
     with service.batcher.announced():
-        picture = await service.in_codecs(lambda: images.decode(data, service.image_limits))
-        height, width = picture.rgb.shape[:2]
-        answer_format = plan.format or choose_format(picture.format)
+        limits = service.image_limits
+        header = await service.in_codecs(lambda: images.read_header(data, limits))
+        height, width = header.height, header.width
+        answer_format = plan.format or choose_format(header.format)
         _check_answer(service, plan, height, width, answer_format)
         if share:
-            share.resize(len(data) + _predicted_bytes(model, height, width))
+            share.resize(len(data) + _predicted_bytes(model, header, answer_format == "jpeg"))
         whole = height * width * model.scale**2 <= service.settings.whole_pixels
+        tile_px = service.tile_px(model.scale)
+        if not whole:
+            pixels = work_pixels(height, width, tile_px, model.rule)
+            place = held.enter_context(service.line.join(model.pace, pixels))
+        picture = await service.in_codecs(lambda: images.decode(data, limits))
+        height, width = picture.rgb.shape[:2]  # upright
+        if share and picture.alpha is not None:
+            share.resize(len(data) + _predicted_bytes(model, header, False))
         tensor = await service.in_codecs(lambda: _to_tensor(picture.rgb, model, padded=whole))
     decode_s = time.monotonic() - started
 
@@ -103,8 +126,8 @@ async def run(
         )
         tiles = 1
     else:
-        done = await _run_in_tiles(service, model, tensor, deadline)
-        tiles = tile_count(height, width, service.tile_px(model.scale), model.rule)
+        done = await _run_in_tiles(service, model, tensor, deadline, place)
+        tiles = tile_count(height, width, tile_px, model.rule)
 
     del tensor  # four bytes a channel of a large picture
 
@@ -130,14 +153,14 @@ async def run(
 
 
 async def _run_in_tiles(
-    service: Service, model: Served, tensor: Tensor, deadline: float
+    service: Service, model: Served, tensor: Tensor, deadline: float, place: Place
 ) -> Done[Pixels]:
     """Run a large picture tile by tile; other pictures get their turn between its tiles."""
     loop = asyncio.get_running_loop()
     stopped = threading.Event()
     queued_s = ran_s = 0.0
 
-    def on_device(work: Callable[[], Tensor]) -> Tensor:
+    def on_device(work: Callable[[], Tensor], pixels: int) -> Tensor:
         nonlocal queued_s, ran_s
         if stopped.is_set():
             raise ClientLeft("nobody waits for the remaining tiles")
@@ -145,6 +168,7 @@ async def _run_in_tiles(
         done = asyncio.run_coroutine_threadsafe(call, loop).result()
         queued_s += done.queued_s
         ran_s += done.ran_s
+        place.advance(pixels, done.ran_s)
         return done.value
 
     tile_px = service.tile_px(model.scale)
@@ -172,9 +196,14 @@ def _check_answer(
         )
 
 
-def _predicted_bytes(model: Served, height: int, width: int) -> int:
-    """Input and answer as RGB arrays, and the answer once more as the encoder holds it."""
-    return height * width * (3 + (3 + 4) * model.scale**2)
+def _predicted_bytes(model: Served, header: Header, opaque_jpeg: bool) -> int:
+    """Pixels of input and answer, beside the network's input or what encoding takes.
+
+    Per pixel, JPEG takes a byte for the file, other encodings a copy of four and three for it.
+    """
+    encoding = (1 if opaque_jpeg else 7) * model.scale**2
+    per_pixel = 3 + 4 * model.scale**2 + max(4 * model.channels_in, encoding)
+    return header.height * header.width * per_pixel
 
 
 def _to_tensor(rgb: Pixels, model: Served, *, padded: bool) -> Tensor:

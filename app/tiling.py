@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from math import ceil, isqrt
 
 import numpy as np
@@ -18,10 +19,11 @@ from models.family import SizeRule
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) RGB."""
-OnDevice = Callable[[Callable[[], Tensor]], Tensor]
+OnDevice = Callable[[Callable[[], Tensor], int], Tensor]
+"""Runs a piece of work that takes the network over so many input pixels, on the device."""
 
 _SAMPLE_PX = 128  # many small samples see more of a picture than a few large ones
-_SAMPLED_PIXELS = 2_400_000
+_SAMPLED_PIXELS = 1_200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,14 @@ def run_tiled(
     rule: SizeRule,
     scale: int,
     tile_px: int,
-    on_device: OnDevice = lambda work: work(),
+    on_device: OnDevice = lambda work, _: work(),
 ) -> Pixels:
     """Run a picture of any size: (1, C, H, W) in [-1, 1] -> uint8 RGB (scale * H, scale * W, 3).
 
     Tiles overlap by the rule's halo, so an answer equals the untiled one to within rounding for a
     network without normalisation over space. One that normalises by whole-picture statistics gets
-    them from samples spread over the picture, the same for all tiles, so there are no seams. Only
-    the answer and one row of tiles are held, as uint8.
+    the same for all tiles, so there are no seams; `_statistics` says how near they are. Only the
+    answer and one row of tiles are held, as uint8.
 
     Args:
         engine: what runs the tiles.
@@ -61,7 +63,8 @@ def run_tiled(
         scale: output side over input side.
         tile_px: side of a tile in input pixels, the overlap included; more where the halo would
             leave nothing of it.
-        on_device: is handed each piece of work for the device, so that others get their turn.
+        on_device: is handed each piece of work for the device, so that others get their turn, and
+            how many input pixels it takes the network over; `work_pixels` is their sum.
     """
     height, width = picture.shape[-2:]
     padded = rule.padded(height, width)
@@ -72,15 +75,13 @@ def run_tiled(
 
     statistics = None
     if rule.whole_image_statistics:
-        columns = _samples(padded[1], rule)
-        patches = torch.cat([crop(y, x) for y in _samples(padded[0], rule) for x in columns])
-        statistics = on_device(lambda: engine.statistics(patches))
-    answer = np.empty((scale * height, scale * width, 3), np.uint8)
+        statistics = _statistics(engine, crop, padded, rule, tile_px, on_device)
+    answer = images.canvas(scale * height, scale * width)
     for row in spans(padded[0], tile_px, rule):
         strip = np.empty((scale * (row.last - row.first), scale * width, 3), np.uint8)
         for column in spans(padded[1], tile_px, rule):
             tile = crop(slice(row.start, row.stop), slice(column.start, column.stop))
-            result = on_device(partial(engine, tile, statistics))
+            result = on_device(partial(engine, tile, statistics), _area(tile))
             pixels = images.to_rgb(result[0].expand(3, -1, -1))
             part = pixels[_right(row, scale), _right(column, scale)]
             _join(strip.swapaxes(0, 1), part.swapaxes(0, 1), column, scale)
@@ -92,6 +93,24 @@ def tile_count(height: int, width: int, tile_px: int, rule: SizeRule) -> int:
     """How many tiles `run_tiled` makes of a picture."""
     rows, columns = (len(spans(side, tile_px, rule)) for side in rule.padded(height, width))
     return rows * columns
+
+
+def work_pixels(height: int, width: int, tile_px: int, rule: SizeRule) -> int:
+    """Over how many input pixels `run_tiled` takes the network, overlaps and statistics included.
+
+    A picture whose size is (height, width) after padding, or before.
+    """
+    padded = rule.padded(height, width)
+    rows, columns = (
+        sum(span.stop - span.start for span in spans(side, tile_px, rule)) for side in padded
+    )
+    if not rule.whole_image_statistics:
+        return rows * columns
+    sampled_rows, sampled_columns = (
+        sum(s.stop - s.start for s in _samples(side, rule)) for side in padded
+    )
+    samples: int = sampled_rows * sampled_columns
+    return rows * columns + padded[0] * padded[1] + 2 * samples
 
 
 def spans(length: int, tile_px: int, rule: SizeRule) -> list[Span]:
@@ -114,6 +133,50 @@ def spans(length: int, tile_px: int, rule: SizeRule) -> list[Span]:
         )
         for start in starts
     ]
+
+
+def _statistics(
+    engine: Engine,
+    crop: Callable[[slice, slice], Tensor],
+    padded: tuple[int, int],
+    rule: SizeRule,
+    tile_px: int,
+    on_device: OnDevice,
+) -> Tensor:
+    """Measure what a network's norms would see of the whole picture, in about one run over it.
+
+    Layer after layer over the whole picture would take a run for each norm, and samples alone miss
+    it by their choice and their borders. So samples give the statistics, one run over the picture
+    with these shows in every layer how far they are off, and the samples once more, corrected by
+    that from the first layer on, what each correction changes in the layers behind it. What is
+    left is of second order.
+    """
+    columns = _samples(padded[1], rule)
+    patches = torch.cat([crop(y, x) for y in _samples(padded[0], rule) for x in columns])
+    sampled_pixels = len(patches) * _area(patches)
+    statistics = on_device(lambda: engine.statistics(patches), sampled_pixels)
+    if patches.shape[-2:] == padded:  # the only sample is all there is
+        return statistics
+    drift = torch.zeros_like(statistics)
+    for y in _cells(padded[0], tile_px, rule):
+        for x in _cells(padded[1], tile_px, rule):
+            cell = crop(y, x)
+            share = _area(cell) / (padded[0] * padded[1])
+            drift += share * on_device(partial(engine.drift, cell, statistics), _area(cell))
+    return on_device(lambda: engine.statistics(patches, drift), sampled_pixels)
+
+
+def _cells(length: int, tile_px: int, rule: SizeRule) -> list[slice]:
+    """Cut one side into about equal parts of allowed sizes, without overlap."""
+    count = ceil(length / max(tile_px, 2 * rule.minimum))
+    step = rule.multiple_of
+    edges = [round(k * length / count / step) * step for k in range(count)] + [length]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
+
+
+def _area(picture: Tensor) -> int:
+    height, width = picture.shape[-2:]
+    return int(height * width)
 
 
 def _up(length: int, multiple: int) -> int:

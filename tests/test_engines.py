@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +16,7 @@ from torch import Tensor, nn
 from app import engines
 from app.engines import CheckedEngine, Engine, Runner, build_engine, interpolate
 from app.frozen import FrozenStatistics
+from conftest import ROOT
 from models.checkpoint import Header, LoadedGenerator
 from models.errors import InvalidCheckpoint
 from models.families import family
@@ -116,6 +121,23 @@ def test_given_statistics(name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["unet", "resnet", "style"])
+def test_drift(name: str) -> None:
+    """The drift of their own picture leaves statistics alone, another's corrects them to its."""
+    generator = loaded(*CONFIGS[name])
+    engine, twin = float32_engine(generator), FrozenStatistics(generator.module)
+    first, second = pictures(generator, 1, 64, 64), pictures(generator, 1, 64, 64) * 0.5 + 0.2
+    statistics = engine.statistics(first)
+    channels = [norm.channels for norm in twin.norms]
+    own = engine.statistics(first, engine.drift(first, statistics))
+    torch.testing.assert_close(own, statistics, rtol=1e-2, atol=1e-2)
+    drift = engine.drift(second, statistics)
+    torch.testing.assert_close(drift, twin.drift(second, statistics), rtol=1e-3, atol=1e-3)
+    size = 2 * channels[0]  # in the first layer the correction is exact, nothing is before it
+    corrected = engine.statistics(first, drift)[:size]
+    torch.testing.assert_close(corrected, engine.statistics(second)[:size], rtol=1e-3, atol=1e-3)
+
+
 def test_statistics_leave_the_generator_alone() -> None:
     """Measuring statistics shares the generator's weights and does not change its answers."""
     generator = loaded(*CONFIGS["style"])
@@ -126,6 +148,43 @@ def test_statistics_leave_the_generator_alone() -> None:
     assert torch.equal(generator.module(batch), before)
     mine, theirs = ({p.data_ptr() for p in m.parameters()} for m in (generator.module, twin))
     assert mine == theirs
+
+
+_CALL_THEN_SIGNAL = """
+import faulthandler, gc, os, signal, torch
+from app.engines import build_engine
+from test_engines import CONFIGS, loaded, pictures
+faulthandler.enable()
+seen = []
+signal.signal(signal.SIGUSR1, lambda *_: seen.append("signal"))
+torch.set_num_threads(1)
+for name in ("style", "msrresnet"):
+    generator = loaded(*CONFIGS[name])
+    engine = build_engine(generator, torch.device("cpu"))
+    batch = pictures(generator, 1, 32, 32)
+    engine(batch, engine.statistics(batch) if name == "style" else None)
+    os.kill(os.getpid(), signal.SIGUSR1)
+    del engine
+    gc.collect()
+    os.kill(os.getpid(), signal.SIGUSR1)
+print(seen)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="no such signals here")
+def test_signals_reach_the_thread_that_calls_an_engine() -> None:
+    """A signal to the main thread, during an engine's life or after it, is handled there."""
+    child = subprocess.run(
+        [sys.executable, "-c", _CALL_THEN_SIGNAL],
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert child.returncode == 0, child.stderr
+    assert child.stdout.count("signal") == 4
 
 
 class Scripted:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
+from models import images
 from models.errors import ImageTooLarge
 from models.images import (
     Format,
@@ -270,3 +271,25 @@ def test_png_is_written_for_speed() -> None:
     data = encode(Picture(gradient(), None, "png"), "png")
     start = data.index(b"IDAT") + 4
     assert unpack_from(">H", data, start)[0] & 0xC0 == 0
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_a_canvas_is_encoded_as_any_pixels_are(kind: Format) -> None:
+    """Pixels on a canvas, which is not copied for JPEG, give the same file as those in an array."""
+    rgb = gradient()
+    canvas = images.canvas(*rgb.shape[:2])
+    canvas[:] = rgb
+    alpha = np.full(rgb.shape[:2], 100, np.uint8)
+    for transparency in (None, alpha):
+        files = [
+            images.encode(Picture(pixels, transparency, "png"), kind) for pixels in (rgb, canvas)
+        ]
+        assert files[0] == files[1]
+    assert np.array_equal(canvas, rgb)
+    assert np.array_equal(images.resize(canvas, 9, 7), images.resize(rgb, 9, 7))
+
+
+def test_a_header_is_read_without_a_pixel() -> None:
+    """The sides come from a file that is cut off right after its header."""
+    data = save(Image.fromarray(gradient()), "png")
+    assert images.read_header(data[:60], Limits()) == images.Header(17, 24, "png")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from app import tiling
 from app.frozen import FrozenStatistics
-from app.tiling import run_tiled, spans, tile_count
+from app.tiling import run_tiled, spans, tile_count, work_pixels
 from models import images
 from models.families import family
 from models.family import SizeRule
@@ -40,8 +40,12 @@ class TorchEngine:
         return answer
 
     @torch.inference_mode()
-    def statistics(self, patches: Tensor) -> Tensor:
-        return self.twin.measure(patches)
+    def statistics(self, patches: Tensor, drift: Tensor | None = None) -> Tensor:
+        return self.twin.measure(patches, drift)
+
+    @torch.inference_mode()
+    def drift(self, tile: Tensor, statistics: Tensor) -> Tensor:
+        return self.twin.drift(tile, statistics)
 
 
 def build(family_id: str, **config: Any) -> tuple[TorchEngine, SizeRule, int]:
@@ -181,19 +185,44 @@ def test_grey_input() -> None:
     assert run_tiled(engine, picture(70, 40, 1), rule, scale, 32).shape == (70, 40, 3)
 
 
-def test_others_get_their_turn() -> None:
-    """Every piece of work for the device, the statistics first, goes through `on_device`."""
-    engine, rule, scale = build("style", base_channels=4, blocks=1)
-    pieces: list[tuple[int, ...]] = []
+@pytest.mark.parametrize("family_id", ["style", "cyclegan"])
+def test_statistics_come_near_the_whole_pictures(
+    family_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run over the whole picture takes most of the error from what a few samples tell."""
+    engine, rule, scale = build(family_id, base_channels=8, blocks=2)
+    monkeypatch.setattr(tiling, "_SAMPLE_PX", 64)
+    monkeypatch.setattr(tiling, "_SAMPLED_PIXELS", 9 * 64**2)
+    x = picture(256, 384)
+    whole = untiled(engine, x, rule, scale).astype(int)
+    corrected = run_tiled(engine, x, rule, scale, 192)
+    monkeypatch.setattr(engine, "drift", lambda tile, statistics: _no_drift(statistics, engine))
+    sampled = run_tiled(engine, x, rule, scale, 192)
+    squares = [np.square(answer - whole).mean() for answer in (corrected, sampled)]
+    assert squares[0] < 0.5 * squares[1]
 
-    def on_device(work: Any) -> Tensor:
+
+def _no_drift(statistics: Tensor, engine: TorchEngine) -> Tensor:
+    sizes = [norm.channels for norm in engine.twin.norms]
+    return torch.cat([torch.cat((torch.zeros(size), torch.ones(size))) for size in sizes])
+
+
+@pytest.mark.parametrize("family_id", ["style", "srgan", "pix2pix"])
+def test_others_get_their_turn(family_id: str) -> None:
+    """All work for the device goes through `on_device`, with the pixels that were foreseen."""
+    config = {"style": {"blocks": 1}, "pix2pix": {"depth": 5}, "srgan": {"blocks": 1}}[family_id]
+    width = {"channels": 4} if family_id == "srgan" else {"base_channels": 4}
+    engine, rule, scale = build(family_id, **config, **width)
+    pieces: list[int] = []
+
+    def on_device(work: Any, pixels: int) -> Tensor:
+        pieces.append(pixels)
         answer: Tensor = work()
-        pieces.append(tuple(answer.shape))
         return answer
 
-    run_tiled(engine, picture(64, 300), rule, scale, 64, on_device)
-    assert len(pieces[0]) == 1
-    assert len(pieces) == 1 + tile_count(64, 300, 64, rule)
+    run_tiled(engine, picture(70, 300), rule, scale, 64, on_device)
+    assert sum(pieces) == work_pixels(70, 300, 64, rule)
+    assert len(pieces) >= tile_count(70, 300, 64, rule)
 
 
 class Nearest:
@@ -205,8 +234,11 @@ class Nearest:
         assert statistics is None
         return batch.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
 
-    def statistics(self, patches: Tensor) -> Tensor:
+    def statistics(self, patches: Tensor, drift: Tensor | None = None) -> Tensor:
         raise AssertionError(patches.shape)
+
+    def drift(self, tile: Tensor, statistics: Tensor) -> Tensor:
+        raise AssertionError(tile.shape)
 
 
 def test_memory_of_a_large_picture() -> None:
@@ -215,5 +247,6 @@ def test_memory_of_a_large_picture() -> None:
     run_tiled(Nearest(), x[..., :200, :200], SizeRule(halo=36), 4, 160)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     answer = run_tiled(Nearest(), x, SizeRule(halo=36), 4, 160)
+    assert np.array_equal(answer[::4, ::4], images.to_rgb(x[0]))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < 2 * answer.nbytes  # as floats it would be four times
