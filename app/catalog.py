@@ -1,84 +1,152 @@
-"""The models this process serves: loaded, warmed up and ready to be asked for by name."""
+"""The models this process serves: found for requests, and kept in step with the registry."""
 
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import structlog
 import torch
 
-from app.engines import Engine, build_engine, interpolate
 from app.errors import InvalidParameter, NotReady, WrongTask
-from models.checkpoint import LoadedGenerator, load_generator
-from models.errors import InvalidCheckpoint, ModelNotFound
+from app.opening import Served, open_between, open_version
+from models.errors import ModelNotFound, ModelProtected
 from models.families import family
-from models.family import Family, SizeRule, Task
+from models.family import Task
 from models.registry import ModelVersion, Registry
 
 T = TypeVar("T")
 
 _DETAIL_STEPS = 20
 _MAX_INTERPOLATED = 4
+_DRAINED_S = 0.5
 
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Served:
-    """One model on its device; `label` is name@version, of two models when interpolated."""
-
-    label: str
-    sha256: str
-    version: ModelVersion
-    family: Family
-    engine: Engine
-    rule: SizeRule
-    scale: int
-    channels_in: int
-    parameters: int
-
-
 class Catalog:
-    """Loads every promoted version of a registry onto a device and finds models for requests."""
+    """Serves the promoted version of every name of a registry on a device.
+
+    A switch to another version: the new one is loaded, warmed up and tried out beside the old,
+    then takes its place between two requests. A request under way holds the `Served` it began
+    with, so it ends with the old one, which is freed when the last of them has ended.
+    """
 
     def __init__(self, registry: Registry, device: torch.device) -> None:
         self._registry = registry
         self._device = device
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="build")
-        self._promoted: dict[str, ModelVersion] = {}
+        self._switching = asyncio.Lock()
+        self._promoted: dict[str, int] = {}
+        self._followed: dict[str, int | None] = {}
         self._served: dict[str, Served] = {}
         self._interpolated: OrderedDict[tuple[str, str, int], asyncio.Task[Served]] = OrderedDict()
         self.failed: dict[str, str] = {}
         self.ready = False
 
     async def load(self, name: str | None = None, task: Task | None = None) -> None:
-        """Load every promoted model, or that of `name` or those for `task`.
+        """Serve what is promoted, or of that only `name` or what does `task`; drop what is not.
 
-        One that fails is logged and left out.
+        A version that fails is logged, named in `failed` and not tried again; what its name served
+        before goes on serving.
         """
-        versions = await self._in_builder(self._registry.list)
-        self._promoted = {
-            version.name: version
-            for version in versions
-            if version.promoted
-            and (name is None or version.name == name)
-            and (task is None or family(version.header.family).task is task)
-        }
-        for version in self._promoted.values():
-            try:
-                self._served[version.name] = await self._in_builder(partial(self._open, version))
-            except Exception as error:  # noqa: BLE001 -- the other models serve on
-                log.error("model not loaded", model=_label(version), error=repr(error))
-                self.failed[version.name] = type(error).__name__
-            else:
-                log.info("model loaded", model=_label(version))
+        promotions = await asyncio.to_thread(self._registry.promotions)
+        self._promoted = {n: v for n, v in promotions.items() if name in (None, n)}
+        for other in sorted({*self._promoted, *self._followed}):
+            if self._promoted.get(other) != self._followed.get(other):
+                await self._follow(other, task)
         self.ready = True
+
+    async def keep_loading(self, interval_s: float) -> None:
+        """`load` again and again, for promotions by other processes, until cancelled."""
+        while True:
+            try:
+                await self.load()
+            except Exception:  # the models at hand serve on, and the log tells
+                log.exception("the models could not be listed")
+            await asyncio.sleep(interval_s)
+
+    async def switch(self, version: ModelVersion, record: Callable[[], object]) -> Served:
+        """Open `version`, `record` its promotion and serve it; an error changes nothing.
+
+        Raises what `open_version` and `record` raise.
+        """
+        async with self._switching:
+            served = self._served.get(version.name)
+            if served is None or served.version.version != version.version:
+                served = await self._in_builder(partial(open_version, version, self._device))
+            await asyncio.to_thread(record)
+            self._serve(served)
+            return served
+
+    async def delete(self, name: str, version: int) -> None:
+        """Delete a version from the registry.
+
+        Raises ModelProtected while it is promoted or serves here, beside what the registry raises.
+        """
+        async with self._switching:
+            served = self._served.get(name)
+            if served and served.version.version == version:
+                raise ModelProtected(f"{served.label} serves; promote another one first")
+            await asyncio.to_thread(self._registry.delete, name, version)
+
+    async def _follow(self, name: str, task: Task | None) -> None:
+        async with self._switching:
+            # Asked again: others may have switched meanwhile.
+            number = (await asyncio.to_thread(self._registry.promotions)).get(name)
+            if self._followed.get(name) == number:
+                return
+            self._followed[name] = number
+            served = self._served.get(name)
+            if number is None:
+                self._withdraw(name)
+                return
+            try:
+                if served is None or served.version.version != number:
+                    version = await self._in_builder(
+                        partial(self._registry.resolve, f"{name}@{number}")
+                    )
+                    if task and family(version.header.family).task is not task:
+                        return
+                    served = await self._in_builder(partial(open_version, version, self._device))
+            except Exception as error:  # noqa: BLE001 -- what serves now serves on
+                log.error("model not loaded", model=f"{name}@{number}", error=repr(error))
+                self.failed[name] = type(error).__name__
+            else:
+                self._serve(served)
+
+    def _serve(self, served: Served) -> None:
+        """Let `served` take its name's place; nothing here waits, so no request sees half of it."""
+        name = served.version.name
+        old = self._served.get(name)
+        self._served[name] = served
+        self._followed[name] = served.version.version
+        self.failed.pop(name, None)
+        if old is not served:
+            log.info("model loaded", model=served.label, instead_of=old.label if old else None)
+        if old is not None and old is not served:
+            self._retire(old)
+
+    def _withdraw(self, name: str) -> None:
+        self._followed.pop(name, None)
+        self.failed.pop(name, None)
+        old = self._served.pop(name, None)
+        if old:
+            log.info("model withdrawn", model=old.label)
+            self._retire(old)
+
+    def _retire(self, old: Served) -> None:
+        """Forget what was made of `old`, and give its memory back once no request holds it."""
+        for key in [key for key in self._interpolated if old.label in key[:2]]:
+            del self._interpolated[key]
+        if self._device.type == "cuda":
+            loop = asyncio.get_running_loop()
+            weakref.finalize(old.engine, _empty_cache_soon, loop).atexit = False
 
     async def close(self) -> None:
         """Let a build under way end and start no other."""
@@ -90,13 +158,19 @@ class Catalog:
         """Return what is served, by name."""
         return [self._served[name] for name in sorted(self._served)]
 
+    def serving(self, name: str) -> Served | None:
+        """Return what serves `name` just now, if anything does."""
+        return self._served.get(name)
+
     def get(self, reference: str) -> Served:
         """Return the model "name" or "name@version"; raises ModelNotFound or NotReady."""
         name, _, version = reference.partition("@")
         served = self._served.get(name)
         if served is None and not self.ready and (name in self._promoted or not self._promoted):
             raise NotReady("the models are being loaded", retry_after_s=5)
-        if served is None or (version and version != str(served.version.version)):
+        if served and version and version != str(served.version.version):
+            raise ModelNotFound(f"{name}@{version} is not served; {served.label} is")
+        if served is None:
             known = ", ".join(sorted(self._served)) or "none"
             raise ModelNotFound(f"no such model is served; there are: {known}")
         return served
@@ -155,7 +229,9 @@ class Catalog:
         if task is None or (task.done() and (task.cancelled() or task.exception())):
             detail = step / _DETAIL_STEPS
             task = asyncio.create_task(
-                self._in_builder(lambda: self._open_between(regression, adversarial, detail))
+                self._in_builder(
+                    partial(open_between, regression, adversarial, detail, self._device)
+                )
             )
             self._interpolated[key] = task
         self._interpolated.move_to_end(key)
@@ -163,43 +239,15 @@ class Catalog:
             self._interpolated.popitem(last=False)
         return await asyncio.shield(task)  # others may wait for the same one
 
-    def _open(self, version: ModelVersion) -> Served:
-        loaded = load_generator(version.path)
-        return self._warm(loaded, version, _label(version), version.sha256)
-
-    def _open_between(self, regression: Served, adversarial: Served, detail: float) -> Served:
-        first, second = (load_generator(m.version.path) for m in (regression, adversarial))
-        return self._warm(
-            interpolate(first, second, detail),
-            adversarial.version,
-            f"{regression.label}, {adversarial.label}",
-            f"{regression.sha256}, {adversarial.sha256}",
-        )
-
-    def _warm(
-        self, loaded: LoadedGenerator, version: ModelVersion, label: str, sha256: str
-    ) -> Served:
-        engine = build_engine(loaded, self._device)
-        rule = loaded.family.size_rule(loaded.config)
-        channels_in = int(getattr(loaded.config, "channels_in", 3))
-        if channels_in not in (1, 3):
-            raise InvalidCheckpoint(f"{label} takes {channels_in} channels, not a picture")
-        engine(torch.rand(1, channels_in, *rule.padded(64, 64)) * 2 - 1)
-        return Served(
-            label=label,
-            sha256=sha256,
-            version=version,
-            family=loaded.family,
-            engine=engine,
-            rule=rule,
-            scale=loaded.family.scale(loaded.config),
-            channels_in=channels_in,
-            parameters=sum(p.numel() for p in loaded.module.parameters()),
-        )
-
     async def _in_builder(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._builder, work)
 
 
-def _label(version: ModelVersion) -> str:
-    return f"{version.name}@{version.version}"
+def _empty_cache_soon(loop: asyncio.AbstractEventLoop) -> None:
+    """Hand what torch keeps back to the GPU: a moment later, as an engine's finalizer comes first.
+
+    In a thread, as it waits for the device.
+    """
+    if not loop.is_closed():
+        later = partial(loop.run_in_executor, None, torch.cuda.empty_cache)
+        loop.call_soon_threadsafe(loop.call_later, _DRAINED_S, later)

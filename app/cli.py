@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands import models
+from app.commands import datasets, jobs, models
 from app.commands.common import errors_as_text, settings_from
 from models.images import Format
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Image-to-image generation.")
 app.add_typer(models.app, name="models")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(datasets.app, name="datasets")
 
 _Input = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Picture to read.")]
 _Output = Annotated[
@@ -46,24 +49,30 @@ def serve(
     host: Annotated[str | None, typer.Option()] = None,
     port: Annotated[int | None, typer.Option()] = None,
     device: _Device = None,
+    worker: Annotated[
+        bool | None, typer.Option(help="Start a worker that trains beside the service.")
+    ] = None,
 ) -> None:
-    """Serve every promoted model over HTTP."""
-    import uvicorn
-
-    from app.logs import configure_logs
-    from app.main import create_app
+    """Serve every promoted model over HTTP, and train what is asked for."""
+    from app.server import serve
 
     with errors_as_text():
-        settings = settings_from(host=host, port=port, device=device)
+        serve(settings_from(host=host, port=port, device=device, worker=worker))
+
+
+@app.command()
+def worker(
+    device: _Device = None,
+    until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
+) -> None:
+    """Train what is in the queue, one job at a time; start one for each device."""
+    from app.logs import configure_logs
+    from app.worker import run_worker
+
+    with errors_as_text():
+        settings = settings_from(device=device)
         configure_logs(settings.log_level)
-        uvicorn.run(
-            create_app(settings),
-            host=settings.host,
-            port=settings.port,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=settings.shutdown_timeout_s,
-        )
+        run_worker(settings, until_stdin_closes=until_stdin_closes)
 
 
 @app.command()
@@ -230,7 +239,7 @@ def _apply(
     configure_logs("warning")
 
     async def answer() -> None:
-        service = Service(settings_from(device=device))
+        service = Service(settings_from(device=device, deadline_s=math.inf))
         service.start(load=False)
         try:
             name = model and model.partition("@")[0]

@@ -6,6 +6,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from app.jobs import Jobs
 from app.service import Service
 
 
@@ -15,3 +16,11 @@ def get_service(request: Request) -> Service:
 
 
 ServiceDep = Annotated[Service, Depends(get_service)]
+
+
+def get_jobs(request: Request) -> Jobs:
+    """Return the app's training jobs."""
+    return cast(Jobs, request.app.state.jobs)
+
+
+JobsDep = Annotated[Jobs, Depends(get_jobs)]

@@ -72,11 +72,23 @@ class UnsupportedEncoding(ServiceError):
 
 
 class UploadTooLarge(ServiceError):
-    """The body is longer than `max_upload_bytes`."""
+    """The body is longer than `max_upload_bytes`, or a dataset's than `max_dataset_bytes`."""
+
+
+class DatasetNotFound(ServiceError):
+    """No dataset of that id."""
+
+
+class DatasetInUse(ServiceError):
+    """The dataset cannot be deleted while a training uses it."""
+
+
+class StorageFull(ServiceError):
+    """The disk with `home` is full; nothing was kept of the upload."""
 
 
 class UploadTimeout(ServiceError):
-    """The body took longer than `upload_timeout_s` to arrive."""
+    """The body took longer than `upload_timeout_s` (`dataset_timeout_s`) to arrive."""
 
 
 class ClientLeft(ServiceError):
@@ -85,6 +97,10 @@ class ClientLeft(ServiceError):
 
 class DeadlineExceeded(ServiceError):
     """No answer within `deadline_s`."""
+
+
+class TakesTooLong(ServiceError):
+    """By its size, a picture would not be answered within `deadline_s`."""
 
 
 class Busy(ServiceError):
@@ -107,6 +123,18 @@ class NotReady(Busy):
     """The model is still being loaded, or the service is stopping."""
 
 
+class JobNotFound(ServiceError):
+    """No training job of that id."""
+
+
+class JobConflict(ServiceError):
+    """The job is not in a state for that, or its key belongs to another request."""
+
+
+class JobsUnavailable(Busy):
+    """The database of jobs does not answer."""
+
+
 class Kind(NamedTuple):
     """How one class of error looks over HTTP."""
 
@@ -127,8 +155,15 @@ KINDS: dict[type[AnamorphError], Kind] = {
     UnsupportedEncoding: Kind(415, "unsupported_encoding", "The body must not be compressed"),
     UploadTooLarge: Kind(413, "upload_too_large", "The upload is too large"),
     UploadTimeout: Kind(408, "upload_timeout", "The upload took too long"),
+    DatasetNotFound: Kind(404, "dataset_not_found", "No such dataset"),
+    DatasetInUse: Kind(409, "dataset_in_use", "The dataset is in use"),
+    StorageFull: Kind(507, "storage_full", "The disk is full"),
     ClientLeft: Kind(499, "client_left", "The client closed the connection"),
+    TakesTooLong: Kind(413, "takes_too_long", "The picture would take too long"),
     DeadlineExceeded: Kind(504, "deadline_exceeded", "The answer took too long"),
+    JobNotFound: Kind(404, "job_not_found", "No such training job"),
+    JobConflict: Kind(409, "job_conflict", "The job is not in a state for that"),
+    JobsUnavailable: Kind(503, "jobs_unavailable", "The queue of jobs does not answer"),
     Busy: Kind(503, "busy", "The service is busy"),
     QueueFull: Kind(503, "queue_full", "The queue is full"),
     MemoryFull: Kind(503, "memory_full", "Too many large pictures are under way"),
@@ -141,8 +176,8 @@ KINDS: dict[type[AnamorphError], Kind] = {
     model_errors.UnknownLayout: Kind(422, "unknown_layout", "The checkpoint's layout is not known"),
     model_errors.InvalidCheckpoint: Kind(422, "invalid_checkpoint", "The checkpoint is damaged"),
     model_errors.ModelNotFound: Kind(404, "model_not_found", "No such model"),
-    model_errors.ModelProtected: Kind(409, "model_protected", "The model cannot be deleted"),
     model_errors.ModelProtected: Kind(409, "model_protected", "The version must stay"),
+    model_errors.GateRefused: Kind(409, "gate_refused", "The version did not pass"),
     model_errors.TrainingError: Kind(422, "training_error", "The training cannot run"),
     model_errors.InvalidRecipe: Kind(422, "invalid_recipe", "The recipe is not valid"),
     model_errors.InvalidDataset: Kind(422, "invalid_dataset", "The dataset cannot be used"),
@@ -173,9 +208,11 @@ def problem(kind: Kind, detail: str | None = None, **members: Any) -> JSONRespon
 
 def problem_of(error: AnamorphError) -> JSONResponse:
     """Build the answer for an error of the project's own tree."""
-    members = {}
+    members: dict[str, Any] = {}
     if isinstance(error, InvalidParameter) and error.faults:
         members["errors"] = error.faults
+    if isinstance(error, model_errors.GateRefused):
+        members["verdict"] = error.verdict
     response = problem(kind_of(error), str(error), **members)
     if isinstance(error, Busy):
         response.headers["Retry-After"] = str(error.retry_after_s)

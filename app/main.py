@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -11,9 +13,10 @@ import structlog
 from fastapi import FastAPI
 
 from app import errors
+from app.jobs import Jobs
 from app.logs import configure_logs
 from app.middleware import BodyLimit, Observe
-from app.routes import docs, images, models, service
+from app.routes import datasets, docs, images, models, service, training
 from app.schemas import ImageAnswer, Problem
 from app.service import Service
 from app.settings import Settings
@@ -38,12 +41,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if not structlog.is_configured():
         configure_logs(settings.log_level)
     running = Service(settings)
+    jobs = Jobs(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         running.start()
         yield
+        app.state.leaving.set()
         await running.close()
+        await asyncio.to_thread(jobs.close)
 
     app = _App(
         title="Anamorph",
@@ -54,10 +60,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.service = running
+    app.state.jobs = jobs
+    running.datasets.in_use = jobs.user_of
+    app.state.leaving = threading.Event()  # set when the server is told to stop: streams end
     errors.install(app)
-    for module in (images, models, service, docs):
+    for module in (images, models, datasets, training, service, docs):
         app.include_router(module.router)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
+    body_limits = {
+        "": ("max_upload_bytes", settings.max_upload_bytes),
+        datasets.PATH: ("max_dataset_bytes", settings.max_dataset_bytes),
+    }
+    app.add_middleware(BodyLimit, limits=body_limits)
     app.add_middleware(Observe, metrics=running.metrics)
     return app
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Mapping
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -79,19 +80,24 @@ class Observe:
 
 
 class BodyLimit:
-    """Refuses a body longer than `max_bytes`: by its declared length, else as it arrives."""
+    """Refuses a body longer than its path's limit: by its declared length, else as it arrives.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    `limits` names the setting and its bytes by path, "" for every other.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Mapping[str, tuple[str, int]]) -> None:
         self.app = app
-        self.max_bytes = max_bytes
+        self.limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        error = UploadTooLarge(f"the limit (max_upload_bytes) is {self.max_bytes:,} bytes")
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        setting, max_bytes = self.limits.get(path, self.limits[""])
+        error = UploadTooLarge(f"the limit ({setting}) is {max_bytes:,} bytes")
         declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isdecimal() and int(declared[:20]) > self.max_bytes:
+        if declared.isdecimal() and int(declared[:20]) > max_bytes:
             await problem_of(error)(scope, receive, send)
             return
         received_bytes = 0
@@ -100,7 +106,7 @@ class BodyLimit:
             nonlocal received_bytes
             message = await receive()
             received_bytes += len(message.get("body", b""))
-            if received_bytes > self.max_bytes:
+            if received_bytes > max_bytes:
                 raise error
             return message
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.checkpoint import NAME_PATTERN
+from models.images import Format
 
 ModelName = Annotated[
     str,
@@ -15,7 +16,6 @@ ModelName = Annotated[
         description="name or name@version",
     ),
 ]
-OutputFormat = Literal["png", "jpeg", "webp", "avif"]
 
 
 class ImageParams(BaseModel):
@@ -23,7 +23,7 @@ class ImageParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: OutputFormat | None = Field(
+    format: Format | None = Field(
         None, description="Format of the answer; by default what Accept asks for, else the input's."
     )
     quality: int | None = Field(None, ge=1, le=100, description="For jpeg, webp and avif.")
@@ -108,6 +108,29 @@ class ModelDetails(ModelSummary):
     card: dict[str, Any]
 
 
+class VersionSummary(BaseModel):
+    """One version of a model, served or not."""
+
+    version: int
+    sha256: str
+    promoted: bool = Field(description="What the name alone means, for every process.")
+    serving: bool = Field(description="By this process.")
+    lineage: dict[str, Any] = Field(description="What it was made from: job, dataset, base, code.")
+    metrics: list[dict[str, Any]]
+    gate: dict[str, Any] | None = Field(
+        description="How it compared with the version that served when it was made."
+    )
+
+
+class Promotion(BaseModel):
+    """Which version is to serve."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: int = Field(ge=1)
+    force: bool = Field(False, description="Even if it did not pass the gate.")
+
+
 class Problem(BaseModel):
     """RFC 9457; `code` is stable, `errors` names the parameters at fault."""
 
@@ -120,19 +143,23 @@ class Problem(BaseModel):
 
 
 _BINARY = {"type": "string", "format": "binary"}
-_IMAGES: dict[str, Any] = {
-    f"image/{name}": {"schema": _BINARY} for name in ("png", "jpeg", "webp", "avif")
-}
+_IMAGES: dict[str, Any] = {f"image/{name}": {"schema": _BINARY} for name in get_args(Format)}
 _PROBLEMS = {
     400: "The body does not parse",
-    404: "No such model",
+    404: "Nothing of that name",
     406: "Accept names nothing we can answer",
+    408: "The upload took too long",
+    409: "Not in this state, which the text tells",
     413: "The upload, the picture or its answer is beyond a limit, which the text names",
     415: "The content is none of the accepted formats",
     422: "A parameter or the image is not valid",
     503: "Busy or not ready; see Retry-After",
     504: "No answer within the deadline",
+    507: "The disk is full",
 }
+
+
+_IMAGE_PROBLEMS = [status for status in _PROBLEMS if status not in (409, 507)]
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -176,7 +203,7 @@ def image_operation(params: type[ImageParams], example: dict[str, Any]) -> dict[
             "Server-Timing": "decode, queue, forward and encode, in ms",
         }.items()
     }
-    responses = problems(*_PROBLEMS)
+    responses = problems(*_IMAGE_PROBLEMS)
     json_answer = {"schema": {"$ref": "#/components/schemas/ImageAnswer"}}
     answer["content"]["application/json"] = json_answer
     responses[200] = answer

@@ -14,7 +14,9 @@ import torch
 from app.admission import Budget
 from app.batcher import Batcher
 from app.catalog import Catalog
+from app.datasets import open_datasets
 from app.metrics import Metrics
+from app.pace import Line
 from app.settings import Settings
 from models.images import Limits
 from models.registry import Registry
@@ -25,19 +27,21 @@ log = structlog.get_logger()
 
 
 class Service:
-    """The catalog of models, the queue in front of the device and the threads for pixels."""
+    """The models, the datasets, the queue in front of the device and the threads for pixels."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.device = choose_device(settings.device)
         self.image_limits = Limits(max_pixels=settings.max_pixels, max_side=settings.max_side)
-        self.catalog = Catalog(open_registry(settings), self.device)
+        self.registry = open_registry(settings)
+        self.catalog = Catalog(self.registry, self.device)
         # A batch is no faster per picture on a CPU, it only keeps its first picture waiting.
         default_batch = 2 if self.device.type == "cpu" else 8
         self.batcher = Batcher(
             settings.max_batch or default_batch, settings.max_wait_ms, settings.queue_limit
         )
         self.budget = Budget(settings.max_memory_bytes)
+        self.line = Line(settings.deadline_s)
         self.metrics = Metrics()
         self.metrics.gauge(
             "anamorph_queue_depth", "Pictures waiting for the device", lambda: self.batcher.depth
@@ -50,6 +54,12 @@ class Service:
         )
         # One large picture at a time, in no thread that a small one could need.
         self._tiler = ThreadPoolExecutor(1, thread_name_prefix="tiler")
+        # One upload of training data at a time, beside the pictures that somebody waits for.
+        self._checker = ThreadPoolExecutor(
+            1, thread_name_prefix="datasets", initializer=_yield_to_event_loop
+        )
+        self.datasets = open_datasets(settings)
+        self.dataset_uploads = asyncio.Semaphore(4)
         self._loading: asyncio.Task[None] | None = None
 
     def start(self, *, load: bool = True) -> None:
@@ -57,30 +67,31 @@ class Service:
         torch.set_num_threads(self.settings.threads)
         self.batcher.start()
         if load:
-            self._loading = asyncio.create_task(self._load())
+            self._checker.submit(self.datasets.sweep)
+            self._loading = asyncio.create_task(self.catalog.keep_loading(self.settings.reload_s))
 
     async def close(self) -> None:
         """Stop taking work and wait for what runs."""
         if self._loading:
             self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
         await self.batcher.close()
         await self.catalog.close()
-        for pool in (self._tiler, self._codecs):
+        self.datasets.close()
+        for pool in (self._tiler, self._codecs, self._checker):
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
 
     def tile_px(self, scale: int) -> int:
         """Side of a tile in input pixels, for a network that enlarges `scale` times."""
         return self.settings.tile_px // scale
 
-    async def _load(self) -> None:
-        try:
-            await self.catalog.load()
-        except Exception:  # the service stays up and not ready, for its log to be read
-            log.exception("the models could not be listed")
-
     async def in_codecs(self, work: Callable[[], T]) -> T:
         """Run `work()` in one of the threads for decoding, encoding and other pixel work."""
         return await asyncio.get_running_loop().run_in_executor(self._codecs, work)
+
+    async def in_checker(self, work: Callable[[], T]) -> T:
+        """Run `work()` in the thread that checks uploaded datasets."""
+        return await asyncio.get_running_loop().run_in_executor(self._checker, work)
 
     async def in_tiler(self, work: Callable[[], T]) -> T:
         """Run `work()` in the thread that cuts large pictures into tiles."""

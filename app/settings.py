@@ -44,6 +44,27 @@ class Settings(BaseSettings):
         ge=1,
         description="Pictures decoded or encoded at a time.",
     )
+    reload_s: float = Field(
+        1.0, gt=0, description="How often promotions by other processes are looked for."
+    )
+    worker: bool = Field(True, description="Start one worker that trains beside the service.")
+    worker_threads: int = Field(
+        default_factory=lambda: max(1, (os.cpu_count() or 1) // 2),
+        ge=1,
+        description="Threads of a training step on a CPU.",
+    )
+    worker_niceness: int = Field(
+        10, ge=0, le=19, description="Of the worker on a CPU: 0 is as important as the service."
+    )
+    worker_pause_ms: float = Field(
+        2.0, ge=0, description="Between two training steps on a GPU, left to the service."
+    )
+    database_url: str | None = Field(
+        None,
+        repr=False,
+        pattern="^(sqlite|postgresql)",
+        description="Of the queue of jobs; by default an SQLite file in `home`.",
+    )
     vgg16: Path | None = Field(None, description="VGG16 weights, for training and evaluation.")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -74,4 +95,14 @@ class Settings(BaseSettings):
         gt=0,
         description="For a whole upload, and for a client to take a piece of the answer.",
     )
+    max_dataset_bytes: int = Field(2 * _GIB, ge=1, description="Of an uploaded zip.")
+    max_dataset_unpacked_bytes: int = Field(8 * _GIB, ge=1, description="Of all its pictures.")
+    max_dataset_files: int = Field(50_000, ge=1, description="In an uploaded zip, of any kind.")
+    dataset_timeout_s: float = Field(3600.0, gt=0, description="For a zip to arrive.")
     shutdown_timeout_s: int = Field(30, ge=0, description="For requests under way at SIGTERM.")
+
+
+def child_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment in which a child process has the same settings as this one."""
+    given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    return os.environ | {f"ANAMORPH_{name.upper()}": str(value) for name, value in given.items()}

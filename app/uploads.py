@@ -1,14 +1,15 @@
-"""Reading one image and its parameters from a request, whichever way they were sent."""
+"""Reading one file and its parameters from a request, whichever way they were sent."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import TypeVar
 
 from fastapi import Request
-from pydantic import ValidationError
-from starlette.datastructures import UploadFile
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app.errors import (
@@ -19,9 +20,8 @@ from app.errors import (
     UnsupportedEncoding,
     UploadTimeout,
 )
-from app.schemas import ImageParams
 
-P = TypeVar("P", bound=ImageParams)
+P = TypeVar("P", bound=BaseModel)
 
 _MAX_FIELDS = 32
 _MAX_FIELD_BYTES = 4096
@@ -50,14 +50,50 @@ class _Parser(MultiPartParser):
             raise MultiPartException("The multipart body ends early.")
 
 
+class _ToDisk(_Parser):
+    """Writes the one file of a form, in the field `file`, to `target` as it arrives."""
+
+    def __init__(self, request: Request, target: Path) -> None:
+        super().__init__(request)
+        self._target = target
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        if part := self._current_part.file:
+            if self._current_part.field_name != "file" or self._current_files > 1:
+                raise InvalidParameter("send one file, in the field `file`")
+            part.file.close()
+            part.file = self._target.open("x+b")
+            self._files_to_close_on_error[-1] = part.file  # type: ignore[call-overload]
+
+
+async def read_file(request: Request, params: type[P], target: Path, timeout_s: float) -> P:
+    """Write the file of a form to `target` and return the validated other fields.
+
+    Memory does not depend on the file's length. Raises as `read_upload`, and OSError.
+    """
+    _refuse_compressed(request)
+    if not _is_multipart(request):
+        raise InvalidParameter("send a multipart form with a file in the field `file`")
+    try:
+        async with asyncio.timeout(timeout_s):
+            form = await _parsed(_ToDisk(request, target))
+    except TimeoutError:
+        raise UploadTimeout(f"the body did not arrive within {timeout_s:g} s") from None
+    await form.close()
+    texts = [(name, part) for name, part in form.multi_items() if isinstance(part, str)]
+    if len(texts) == len(form.multi_items()):
+        raise InvalidParameter("send a file in the field `file`")
+    return _validated([*request.query_params.multi_items(), *texts], params)
+
+
 async def read_upload(request: Request, params: type[P], timeout_s: float) -> tuple[bytes, P]:
     """Return the image's bytes and the validated parameters.
 
     The image is the file in the multipart field `image`, or else the whole body; parameters are
     form fields or query parameters. Raises the ServiceErrors that name what is wrong with them.
     """
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedEncoding("send the image as it is: Content-Encoding is not taken")
+    _refuse_compressed(request)
     fields = list(request.query_params.multi_items())
     if not _is_multipart(request):
         values = _validated(fields, params)  # a fault here spares us the body
@@ -79,13 +115,22 @@ def _is_multipart(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/form-data")
 
 
-async def _read_form(request: Request) -> tuple[bytes, list[tuple[str, str]]]:
+def _refuse_compressed(request: Request) -> None:
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedEncoding("send the body as it is: Content-Encoding is not taken")
+
+
+async def _parsed(parser: _Parser) -> FormData:
     try:
-        form = await _Parser(request).parse()
+        return await parser.parse()
     except MultiPartException as error:
         raise BadMultipart(error.message) from error
     except (ValueError, LookupError) as error:  # codecs named by the client
         raise BadMultipart("the multipart body does not parse") from error
+
+
+async def _read_form(request: Request) -> tuple[bytes, list[tuple[str, str]]]:
+    form = await _parsed(_Parser(request))
     try:
         files = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile)]
         if len(files) > 1:

@@ -141,12 +141,13 @@ class Process:
         self._running.wait()
 
 
-def serve(settings: Settings, folder: Path) -> Process:
+def serve(settings: Settings, folder: Path, *, worker: bool = False) -> Process:
     """Start `anamorph serve`, which is ready once every model is loaded."""
     variables = {
         "ANAMORPH_HOME": str(settings.home),
         "ANAMORPH_SHIPPED_WEIGHTS": str(settings.shipped_weights),
         "ANAMORPH_DEVICE": settings.device,
+        "ANAMORPH_WORKER": str(worker),
     }
     return Process(["app.cli", "serve"], "/readyz", folder / "serve.log", variables)
 

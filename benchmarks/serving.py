@@ -23,9 +23,9 @@ from statistics import median
 import numpy as np
 
 from app import inference
-from app.catalog import Served
 from app.inference import Plan
 from app.logs import configure_logs
+from app.opening import Served
 from app.service import Service, open_registry
 from benchmarks.baseline import to_batch, to_pixels
 from benchmarks.common import ENDPOINTS, Process, add_options, machine, photo, post, prepare, serve

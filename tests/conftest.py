@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import os
 import random
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,34 +69,11 @@ def _logs() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-class _SignalStack(ctypes.Structure):
-    """stack_t of sigaltstack(2)."""
-
-    _fields_ = (("sp", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
-
-
-_DISABLE = 2
-
-
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """Undo what libraries do to the signals of the thread that calls them.
-
-    OpenVINO leaves its caller an alternate signal stack that it has freed: the next signal, be it
-    the end of a child, is then the end of the process. The service calls it from threads that take
-    no signals; tests call it from the main thread. DataLoader workers leave a SIGCHLD handler.
-    """
+    """DataLoader workers leave a SIGCHLD handler in the process that started them."""
     yield
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).sigaltstack(ctypes.byref(_SignalStack(None, _DISABLE, 0)), None)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _garbage() -> Iterator[None]:
-    """Free a module's engines before the next begins, for the same reason."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -80,6 +81,25 @@ def test_a_damaged_picture_is_told(tmp_path: Path, source: Path) -> None:
     result = anamorph("upscale", source, tmp_path / "out.png")
     assert result.exit_code == 1
     assert "damaged" in result.output
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".tif", ".tiff", ".TIFF"])
+def test_gif_and_tiff_are_written(tmp_path: Path, suffix: str) -> None:
+    """A GIF or TIFF with clear pixels is answered in the same format, clear where it was."""
+    publish_models(Path(os.environ["ANAMORPH_HOME"]), ("srresnet-x4",))
+    image = photo(12, 16, "RGBA")
+    image.putalpha(255)
+    image.paste((0, 0, 0, 0), (0, 0, 8, 12))
+    kind = {".gif": "gif"}.get(suffix, "tiff")
+    source, target = tmp_path / f"in{suffix}", tmp_path / f"out{suffix}"
+    source.write_bytes(encoded(image, kind))
+    result = anamorph("upscale", source, target)
+    assert result.exit_code == 0, result.output
+    with Image.open(target) as answer:
+        assert (answer.format, answer.size) == (kind.upper(), (64, 48))
+        alpha = np.asarray(answer.convert("RGBA"))[..., 3]
+    assert alpha[:, :24].max() < 8
+    assert alpha[:, 40:].min() > 247
 
 
 def test_an_unknown_suffix_is_told(tmp_path: Path, source: Path) -> None:

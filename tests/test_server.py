@@ -33,6 +33,7 @@ class Server:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         settings |= {"home": home, "shipped_weights": home / "no weights", "device": "cpu"}
+        settings.setdefault("worker", False)
         variables = {f"ANAMORPH_{name.upper()}": str(value) for name, value in settings.items()}
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
@@ -48,8 +49,8 @@ class Server:
             limits=httpx.Limits(max_connections=100),
         )
 
-    def wait(self) -> None:
-        deadline = time.monotonic() + 60
+    def wait(self, timeout_s: float = 60) -> None:
+        deadline = time.monotonic() + timeout_s
         while True:
             assert self.process.poll() is None, self.log.read_text()
             try:

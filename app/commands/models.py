@@ -1,4 +1,4 @@
-"""`anamorph models`: what is at hand, and importing more."""
+"""`anamorph models`: what is at hand, importing more, and which version serves."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import typer
 from app.commands.common import errors_as_text, settings_from
 
 app = typer.Typer(no_args_is_help=True, help="The models at hand.")
+
+_Name = Annotated[str, typer.Argument(help="Name of a model.")]
+_Version = Annotated[int, typer.Argument(min=1, help="Number of one of its versions.")]
 
 
 @app.command("list")
@@ -60,7 +63,58 @@ def import_model(
             loaded = load_generator(file)
         registry = open_registry(settings_from())
         version = registry.publish(file, name)
-        registry.promote(name, version.version)
+        registry.promote(name, version.version, force=True)  # asked for in so many words
         typer.echo(f"{name}@{version.version}: {loaded.family.id}, does {loaded.family.task.value}")
         for key, value in (loaded.header.card | loaded.config.model_dump()).items():
             typer.echo(f"  {key}: {value}")
+
+
+@app.command("versions")
+def list_versions(name: _Name) -> None:
+    """Every version of one model with what it was made from; the star marks what is served."""
+    from app.service import open_registry
+
+    with errors_as_text():
+        for version in open_registry(settings_from()).versions(name):
+            star = "*" if version.promoted else " "
+            typer.echo(f"{star} {version.label:<28} {version.sha256[:12]}")
+            for key, value in version.lineage.items():
+                typer.echo(f"    {key}: {value}")
+            if version.gate:
+                passed = "passed" if version.gate.get("passed") else "refused"
+                typer.echo(f"    gate: {passed}: {version.gate.get('reason', '')}")
+
+
+@app.command()
+def promote(
+    name: _Name,
+    version: _Version,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even if it did not pass the gate.")
+    ] = False,
+) -> None:
+    """Let a version serve; running services follow within ANAMORPH_RELOAD_S."""
+    from app.service import open_registry
+
+    with errors_as_text():
+        promoted = open_registry(settings_from()).promote(name, version, force=force)
+        typer.echo(f"{promoted.label} serves")
+
+
+@app.command()
+def rollback(name: _Name) -> None:
+    """Let the version serve that was promoted before the present one."""
+    from app.service import open_registry
+
+    with errors_as_text():
+        typer.echo(f"{open_registry(settings_from()).rollback(name).label} serves")
+
+
+@app.command()
+def delete(name: _Name, version: _Version) -> None:
+    """Remove a version for good; refused while it is promoted, or if it ships."""
+    from app.service import open_registry
+
+    with errors_as_text():
+        open_registry(settings_from()).delete(name, version)
+        typer.echo(f"{name}@{version} is deleted")

@@ -1,14 +1,16 @@
-"""Which models can be asked for."""
+"""Which models can be asked for, their versions, and which of these serves."""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from functools import partial
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 
-from app.catalog import Served
 from app.deps import ServiceDep
-from app.schemas import ModelDetails, ModelSummary, problems
+from app.opening import Served
+from app.schemas import ModelDetails, ModelSummary, Promotion, VersionSummary, problems
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -33,6 +35,58 @@ async def show_model(name: str, service: ServiceDep) -> ModelDetails:
         size_minimum=model.rule.minimum,
         card=model.version.header.card,
     )
+
+
+@router.get("/{name}/versions", responses=problems(404, 422))
+async def list_versions(name: str, service: ServiceDep) -> list[VersionSummary]:
+    """Every version of one model, by number."""
+    versions = await asyncio.to_thread(service.registry.versions, name)
+    serving = service.catalog.serving(name)
+    return [
+        VersionSummary(
+            version=version.version,
+            sha256=version.sha256,
+            promoted=version.promoted,
+            serving=serving is not None and serving.version.version == version.version,
+            lineage=dict(version.lineage),
+            metrics=version.header.card.get("metrics", []),
+            gate=dict(version.gate) if version.gate else None,
+        )
+        for version in versions
+    ]
+
+
+@router.post("/{name}/promote", responses=problems(404, 409, 422))
+async def promote(name: str, promotion: Promotion, service: ServiceDep) -> ModelSummary:
+    """Let a version serve; answers once it does, here. Other processes follow shortly after.
+
+    Refused if the version did not pass its comparison with the one that served, unless forced, and
+    if it does not load or fails on a test picture, in any case. Requests under way end with the
+    version they began with.
+    """
+    registry = service.registry
+    version = await asyncio.to_thread(registry.resolve, f"{name}@{promotion.version}")
+    if not promotion.force:
+        registry.check_gate(version)
+    record = partial(registry.promote, name, promotion.version, force=promotion.force)
+    return ModelSummary(**_summary(await service.catalog.switch(version, record)))
+
+
+@router.post("/{name}/rollback", responses=problems(404, 422))
+async def rollback(name: str, service: ServiceDep) -> ModelSummary:
+    """Let the version serve that was promoted before the present one; answers once it does."""
+    registry = service.registry
+    version = await asyncio.to_thread(registry.previous, name)
+    served = await service.catalog.switch(version, partial(registry.rollback, name))
+    return ModelSummary(**_summary(served))
+
+
+@router.delete("/{name}/versions/{version}", status_code=204, responses=problems(404, 409, 422))
+async def delete_version(
+    name: str, version: Annotated[int, Path(ge=1)], service: ServiceDep
+) -> None:
+    """Remove a version for good; refused while it is promoted or serves, or if it ships."""
+    await service.catalog.delete(name, version)
 
 
 def _summary(model: Served) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""What a training job leaves on the disk, one folder a job.
+
+    home/jobs/<id>/events.jsonl   what happened, one line each; a line's number is the event's id
+                   recipe.json    the recipe as it is trained, with the number of steps decided
+                   lock           held by the process that trains the job
+                   state.safetensors, losses.jsonl, samples/, models/: see models.training
+
+Only the worker writes, and the API reads. Lines are appended whole and never change.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+log = logging.getLogger(__name__)
+
+
+class Event(NamedTuple):
+    """One line of events.jsonl: its number from 1, its kind and its figures."""
+
+    id: int
+    kind: str
+    data: dict[str, Any]
+
+
+class JobFolder:
+    """The files of one job."""
+
+    def __init__(self, home: Path, job_id: str) -> None:
+        self.path = home / "jobs" / job_id
+        self.events_file = self.path / "events.jsonl"
+        self.recipe_file = self.path / "recipe.json"
+        self.losses_file = self.path / "losses.jsonl"
+
+    def open_events(self) -> None:
+        """Prepare to append: cut off a line that a kill left half written."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.events_file.exists():
+            with self.events_file.open("rb+") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
+
+    def append(self, kind: str, **data: Any) -> None:
+        """Append an event; a full disk costs the event and not the training."""
+        line = {"event": kind, "at": datetime.now(UTC).isoformat(timespec="milliseconds")} | data
+        try:
+            with self.events_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            log.warning("event %s is not recorded: %s", kind, error)
+
+    def events(self, after: int = 0) -> Iterator[Event]:
+        """Yield the complete events whose id is above `after`."""
+        try:
+            lines = self.events_file.read_bytes().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return
+        for number, line in enumerate(lines[max(0, after) :], max(0, after) + 1):
+            data = json.loads(line)
+            yield Event(number, data.pop("event"), data)
+
+    def latest(self) -> dict[str, dict[str, Any]]:
+        """Return the data of the last event of each kind."""
+        return {event.kind: event.data for event in self.events()}
+
+    def samples(self) -> list[int]:
+        """Return the steps of which there is a sample grid, in order."""
+        folder = self.path / "samples"
+        return sorted(int(path.stem) for path in folder.glob("*.png") if path.stem.isdecimal())
+
+    def sample_file(self, step: int) -> Path | None:
+        """Return the sample grid of a step, if there is one."""
+        path = self.path / "samples" / f"{step:06d}.png"
+        return path if path.is_file() else None
+
+    def loss_curves(self) -> bytes | None:
+        """Draw the losses so far as a PNG; None before the first of them."""
+        from models.reports import draw_curves
+
+        if not self.losses_file.exists():
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "losses.png"
+            draw_curves(self.losses_file, target)
+            return target.read_bytes() if target.exists() else None

@@ -1,0 +1,292 @@
+"""Training jobs: submitted, found, cancelled and resumed. The only client of DBOS.
+
+DBOS's tables say which jobs there are and who has them; what a job did lies in its folder.
+The database is an SQLite file in the home, or PostgreSQL, where workers on several machines share
+one queue. The API only enqueues; `app.worker` runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy.exc
+from dbos import DBOS, DBOSClient, EnqueueOptions, Serializer, WorkflowStatus
+from dbos import error as dbos_errors
+
+from app.datasets import DatasetStore
+from app.errors import JobConflict, JobNotFound, JobsUnavailable
+from app.job_folder import JobFolder
+from app.schemas_training import JobError, JobState, TrainingRequest
+from app.settings import Settings
+from app.training_requests import recipe_of
+from models.registry import Registry
+
+APPLICATION = "anamorph"
+WORKFLOW = "train"
+QUEUE = "training"
+# Raised when the steps of a job change, so that no worker goes on with another's half-done job.
+WORKFLOW_VERSION = "1"
+
+_STATES: dict[str, JobState] = {
+    "ENQUEUED": "queued",
+    "DELAYED": "queued",
+    "PENDING": "running",
+    "SUCCESS": "succeeded",
+    "CANCELLED": "cancelled",
+}
+_POLL_S = 0.5
+
+
+class JobFailed(Exception):
+    """What a job ended with: a stable code and a text to be shown."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code, self.detail = code, detail
+
+
+class JsonSerializer(Serializer):
+    """Keeps the database free of pickles, whose reading would run code."""
+
+    def serialize(self, data: Any) -> str:
+        if isinstance(data, BaseException):
+            failed = data if isinstance(data, JobFailed) else JobFailed("internal_error", "")
+            data = {"$failed": [failed.code, failed.detail]}
+        return json.dumps(data)
+
+    def deserialize(self, serialized_data: str) -> Any:
+        data = json.loads(serialized_data)
+        return JobFailed(*data["$failed"]) if isinstance(data, dict) and "$failed" in data else data
+
+    def name(self) -> str:
+        return "anamorph_json"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as the database has it.
+
+    Attributes:
+        position: in the queue, from 1, of a queued job.
+        recipe: the recipe as a table; its steps are provisional if the request gives minutes.
+        worker: the executor id of the worker that has it, or had it last.
+    """
+
+    id: str
+    state: JobState
+    position: int | None
+    request: TrainingRequest
+    recipe: dict[str, Any]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    worker: str | None
+    error: JobError | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen unless somebody resumes it."""
+        return self.state in {"succeeded", "failed", "cancelled"}
+
+
+class Jobs:
+    """Every method may block on the database: call them in a thread. Connects when first used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._registry = Registry(settings.home, settings.shipped_weights)
+        self._datasets = DatasetStore(settings.home)
+        self._client: DBOSClient | None = None
+        self._opening = threading.Lock()
+
+    def submit(self, request: TrainingRequest, idempotency_key: str | None = None) -> Job:
+        """Check a request and enqueue it; the same key and request give the same job.
+
+        Raises:
+            JobConflict: the key was used with another request.
+            InvalidRecipe, InvalidParameter, DatasetNotFound, ModelNotFound: see `recipe_of`.
+        """
+        job_id = uuid.uuid4().hex
+        if idempotency_key is not None:
+            job_id = hashlib.sha256(b"key:" + idempotency_key.encode()).hexdigest()[:32]
+            if known := self._find(job_id):
+                return _same(known, request)
+        recipe = recipe_of(request, self._datasets, self._registry)
+        options: EnqueueOptions = {
+            "workflow_name": WORKFLOW,
+            "queue_name": QUEUE,
+            "workflow_id": job_id,
+            "workflow_id_reuse_policy": "reject",
+            "app_version": WORKFLOW_VERSION,
+        }
+        tables = request.model_dump(mode="json"), recipe.model_dump(mode="json")
+        try:
+            with self._database() as database:
+                database.enqueue(options, *tables)
+        except dbos_errors.DBOSWorkflowIDInUseError:
+            known = self._find(job_id)
+            if known is None:
+                raise
+            return _same(known, request)  # another process was quicker
+        return self.get(job_id)
+
+    def list(self, limit: int = 100) -> list[Job]:
+        """Return the newest jobs, newest first."""
+        queue = self._queue()
+        rows = self._rows(name=WORKFLOW, sort_desc=True, limit=limit)
+        return [_job(row, queue) for row in rows]
+
+    def get(self, job_id: str) -> Job:
+        """Return a job; raises JobNotFound."""
+        job = self._find(job_id)
+        if job is None:
+            raise JobNotFound("there is no such job")
+        return job
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job that has not ended; one that has stays as it is. Raises JobNotFound."""
+        if not self.get(job_id).ended:
+            with self._database() as database:
+                database.cancel_workflow(job_id)
+        return self.get(job_id)
+
+    def resume(self, job_id: str) -> Job:
+        """Let a cancelled or failed job go on from its last checkpoint, or leave a queued one.
+
+        Raises JobNotFound, or JobConflict for a job that has succeeded.
+        """
+        job = self.get(job_id)
+        if job.state == "succeeded":
+            raise JobConflict("the job has succeeded; submit another one with this model as base")
+        with self._database() as database:
+            if job.state == "cancelled":
+                database.resume_workflow(job_id, queue_name=QUEUE)
+            if job.state == "failed":  # every step may run twice; the training has its own state
+                database.rewind_workflow(job_id, queue_name=QUEUE)
+        return self.get(job_id)
+
+    def using(self, dataset_id: str) -> str | None:
+        """Return the id of a job that waits for this dataset or trains on it, if there is one."""
+        rows = self._rows(name=WORKFLOW, status=["ENQUEUED", "PENDING"])
+        return next((row.workflow_id for row in rows if _request(row).dataset == dataset_id), None)
+
+    def user_of(self, dataset_id: str) -> str | None:
+        """Return the same in words, for `DatasetStore.in_use`."""
+        job_id = self.using(dataset_id)
+        return job_id and f"training job {job_id}"
+
+    def owner(self, job_id: str) -> str | None:
+        """Return the worker that a running job belongs to; None when it does not run."""
+        rows = self._rows(workflow_ids=[job_id], load_input=False, load_output=False)
+        return rows[0].executor_id if rows and rows[0].status == "PENDING" else None
+
+    def running(self) -> dict[str, str]:
+        """Return the worker of each running job, by job id."""
+        rows = self._rows(name=WORKFLOW, status="PENDING", load_input=False, load_output=False)
+        return {row.workflow_id: row.executor_id or "" for row in rows}
+
+    def folder(self, job_id: str) -> JobFolder:
+        """Return the job's files, which may not be there yet."""
+        return JobFolder(self._settings.home, job_id)
+
+    def connect(self) -> None:
+        """Make the tables and the queue now rather than at the first call."""
+        with self._database():
+            pass
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._client:
+            self._client.destroy()
+            self._client = None
+
+    def _find(self, job_id: str) -> Job | None:
+        rows = self._rows(workflow_ids=[job_id], name=WORKFLOW)
+        return _job(rows[0], self._queue()) if rows else None
+
+    def _queue(self) -> dict[str, int]:
+        """The position of each queued job, in the order in which workers take them."""
+        rows = self._rows(name=WORKFLOW, status="ENQUEUED", load_input=False, load_output=False)
+        return {row.workflow_id: position for position, row in enumerate(rows, 1)}
+
+    def _rows(self, **filters: Any) -> Sequence[WorkflowStatus]:
+        with self._database() as database:
+            return database.list_workflows(**filters)
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[DBOSClient]:
+        try:
+            with self._opening:
+                if self._client is None:
+                    self._client = self._connected()
+            yield self._client
+        except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
+            raise JobsUnavailable("the database of jobs does not answer", 5) from error
+
+    def _connected(self) -> DBOSClient:
+        url = database_url(self._settings)
+        DBOS.migrate(url)
+        client = DBOSClient(
+            system_database_url=url,
+            serializer=JsonSerializer(),
+            application_name=APPLICATION,
+            retry_connection_errors=False,  # a request is better refused than kept for ever
+        )
+        client.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=_POLL_S)
+        return client
+
+
+def database_url(settings: Settings) -> str:
+    """Return the URL of the database of jobs, whose folder is made."""
+    if settings.database_url:
+        return settings.database_url
+    settings.home.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{settings.home.resolve() / 'jobs.sqlite'}"
+
+
+def _same(known: Job, request: TrainingRequest) -> Job:
+    if known.request != request:
+        raise JobConflict("this Idempotency-Key was used with another request")
+    return known
+
+
+def _job(row: WorkflowStatus, queue: dict[str, int]) -> Job:
+    failed = row.error
+    error = None
+    if _state(row) == "failed":
+        known = failed if isinstance(failed, JobFailed) else JobFailed("internal_error", "")
+        detail = known.detail or "a fault of the service; its text is in the worker's log"
+        error = JobError(code=known.code, detail=detail)
+    return Job(
+        id=row.workflow_id,
+        state=_state(row),
+        position=queue.get(row.workflow_id),
+        request=_request(row),
+        recipe=row.input["args"][1] if row.input else {},
+        created_at=_time(row.created_at) or datetime.now(UTC),
+        started_at=_time(row.dequeued_at),
+        finished_at=_time(row.completed_at),
+        worker=row.executor_id,
+        error=error,
+    )
+
+
+def _state(row: WorkflowStatus) -> JobState:
+    return _STATES.get(row.status, "failed")
+
+
+def _request(row: WorkflowStatus) -> TrainingRequest:
+    assert row.input is not None
+    return TrainingRequest.model_validate(row.input["args"][0])
+
+
+def _time(epoch_ms: int | None) -> datetime | None:
+    return None if epoch_ms is None else datetime.fromtimestamp(epoch_ms / 1000, UTC)

@@ -1,0 +1,96 @@
+"""From a version's file to a network on its device, warmed up and tried out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from app.engines import Engine, build_engine, interpolate, probe_picture
+from app.pace import Pace, measure_pace
+from models.checkpoint import LoadedGenerator, load_generator
+from models.errors import InvalidCheckpoint
+from models.family import Family, SizeRule
+from models.registry import ModelVersion
+
+_GOLDEN_PX = 64
+_PACE_PX = 384  # side of the answer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """One model on its device; `label` is name@version, of two models when interpolated."""
+
+    label: str
+    sha256: str
+    version: ModelVersion
+    family: Family
+    engine: Engine
+    pace: Pace
+    rule: SizeRule
+    scale: int
+    channels_in: int
+    parameters: int
+
+
+def open_version(version: ModelVersion, device: torch.device) -> Served:
+    """Load a version onto `device` and try it out.
+
+    Raises InvalidCheckpoint for a file that does not load, or whose answer to a golden picture is
+    of another size, constant or not finite.
+    """
+    return _open(load_generator(version.path), version, version.label, version.sha256, device)
+
+
+def open_between(
+    regression: Served, adversarial: Served, detail: float, device: torch.device
+) -> Served:
+    """Return the upscaler `detail` of the way between two; raises as `open_version` does."""
+    first, second = (load_generator(m.version.path) for m in (regression, adversarial))
+    return _open(
+        interpolate(first, second, detail),
+        adversarial.version,
+        f"{regression.label}, {adversarial.label}",
+        f"{regression.sha256}, {adversarial.sha256}",
+        device,
+    )
+
+
+def _open(
+    loaded: LoadedGenerator, version: ModelVersion, label: str, sha256: str, device: torch.device
+) -> Served:
+    channels_in = int(getattr(loaded.config, "channels_in", 3))
+    if channels_in not in (1, 3):
+        raise InvalidCheckpoint(f"{label} takes {channels_in} channels, not a picture")
+    engine = build_engine(loaded, device)
+    scale = loaded.family.scale(loaded.config)
+    golden = probe_picture(loaded, _GOLDEN_PX)
+    try:
+        _check_answer(engine(golden), golden, scale)
+    except (InvalidCheckpoint, FloatingPointError) as error:
+        raise InvalidCheckpoint(f"{label} fails on a test picture: {error}") from error
+    return Served(
+        label=label,
+        sha256=sha256,
+        version=version,
+        family=loaded.family,
+        engine=engine,
+        pace=measure_pace(engine, probe_picture(loaded, _PACE_PX // scale)),
+        rule=loaded.family.size_rule(loaded.config),
+        scale=scale,
+        channels_in=channels_in,
+        parameters=sum(p.numel() for p in loaded.module.parameters()),
+    )
+
+
+def _check_answer(answer: Tensor, picture: Tensor, scale: int) -> None:
+    """Raise InvalidCheckpoint for an answer no picture could have; the engine has seen to NaN."""
+    height, width = picture.shape[2:]
+    if answer.shape[2:] != (height * scale, width * scale):
+        raise InvalidCheckpoint(
+            f"{width} x {height} pixels became {answer.shape[3]} x {answer.shape[2]}"
+        )
+    low, high = answer.clamp(-1, 1).aminmax()
+    if low == high:
+        raise InvalidCheckpoint("the answer is one flat colour")

@@ -1,0 +1,181 @@
+"""Training jobs: submit, watch, cancel, resume."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from app.deps import JobsDep
+from app.errors import JobNotFound
+from app.job_folder import Event, JobFolder
+from app.jobs import Job, Jobs
+from app.schemas import problems
+from app.schemas_training import (
+    JobDetails,
+    JobId,
+    JobProgress,
+    JobSamples,
+    JobSummary,
+    TrainingRequest,
+)
+
+router = APIRouter(prefix="/v1/training-jobs", tags=["training"])
+
+_LOOK_EVERY_S = 0.3
+_ASK_EVERY_S = 1.0
+_PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+
+# Plain functions: FastAPI runs them in a thread, where the database may block.
+
+
+@router.post("", status_code=202, responses=problems(404, 409, 422, 503))
+def submit_job(
+    training: TrainingRequest,
+    request: Request,
+    response: Response,
+    jobs: JobsDep,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> JobDetails:
+    """Put a training into the queue; the same `Idempotency-Key` and body give the same job."""
+    job = jobs.submit(training, idempotency_key)
+    response.headers["Location"] = str(request.url_for("show_job", job_id=job.id))
+    return details(job, jobs.folder(job.id))
+
+
+@router.get("", responses=problems(422, 503))
+def list_jobs(jobs: JobsDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[JobSummary]:
+    """The newest jobs, newest first."""
+    return [summary(job) for job in jobs.list(limit)]
+
+
+@router.get("/{job_id}", responses=problems(404, 422, 503))
+def show_job(job_id: JobId, jobs: JobsDep) -> JobDetails:
+    """A job with its progress, its comparison with the serving version and what it published."""
+    return details(jobs.get(job_id), jobs.folder(job_id))
+
+
+@router.post("/{job_id}/cancel", responses=problems(404, 422, 503))
+def cancel_job(job_id: JobId, jobs: JobsDep) -> JobDetails:
+    """Stop a job that has not ended, keeping its last checkpoint; otherwise change nothing."""
+    return details(jobs.cancel(job_id), jobs.folder(job_id))
+
+
+@router.post("/{job_id}/resume", responses=problems(404, 409, 422, 503))
+def resume_job(job_id: JobId, jobs: JobsDep) -> JobDetails:
+    """Let a cancelled or failed job go on from its last checkpoint."""
+    return details(jobs.resume(job_id), jobs.folder(job_id))
+
+
+@router.get("/{job_id}/samples", responses=problems(404, 422, 503))
+def list_samples(job_id: JobId, jobs: JobsDep) -> JobSamples:
+    """The steps of which there is a sample grid."""
+    jobs.get(job_id)
+    return JobSamples(steps=jobs.folder(job_id).samples())
+
+
+@router.get("/{job_id}/samples/{step}.png", responses=_PNG | problems(404, 422, 503))
+def show_sample(
+    job_id: JobId, step: Annotated[int, Path(ge=0, le=10_000_000)], jobs: JobsDep
+) -> Response:
+    """Inputs, answers and, where there are any, targets, as they were at a step."""
+    jobs.get(job_id)
+    path = jobs.folder(job_id).sample_file(step)
+    if path is None:
+        raise JobNotFound("there is no sample of that step")
+    return Response(path.read_bytes(), media_type="image/png")
+
+
+@router.get("/{job_id}/losses.png", responses=_PNG | problems(404, 422, 503))
+def show_losses(job_id: JobId, jobs: JobsDep) -> Response:
+    """The losses over the steps, a panel each."""
+    jobs.get(job_id)
+    curves = jobs.folder(job_id).loss_curves()
+    if curves is None:
+        raise JobNotFound("the job has no losses yet")
+    return Response(curves, media_type="image/png")
+
+
+def _existing(job_id: JobId, jobs: JobsDep) -> Job:
+    return jobs.get(job_id)
+
+
+@router.get(
+    "/{job_id}/events", response_class=EventSourceResponse, responses=problems(404, 422, 503)
+)
+async def job_events(
+    request: Request,
+    job: Annotated[Job, Depends(_existing)],  # a 404 must come before the stream begins
+    jobs: JobsDep,
+    last_event_id: Annotated[int, Header(ge=0)] = 0,
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: all since `Last-Event-ID`, then new ones; `end` when the job has ended.
+
+    `state`, `progress`, `sample`, `verdict`, `published`, `promoted`, and at last `end` with the
+    job as `GET` shows it.
+    """
+    async for event in follow(jobs, job.id, last_event_id):
+        if event is None:
+            if request.app.state.leaving.is_set():
+                return  # the client comes back with Last-Event-ID
+            continue
+        yield ServerSentEvent(id=str(event.id), event=event.kind, data=event.data)
+    shown = await asyncio.to_thread(show_job, job.id, jobs)
+    yield ServerSentEvent(event="end", data=shown)
+
+
+async def follow(jobs: Jobs, job_id: str, after: int) -> AsyncIterator[Event | None]:
+    """Yield a job's events above `after`, and None while there are none, until it has ended."""
+    folder = jobs.folder(job_id)
+    read_bytes, asked = -1, float("-inf")
+    ended = False
+    while True:
+        size = folder.events_file.stat().st_size if folder.events_file.exists() else 0
+        if size != read_bytes:
+            read_bytes = size
+            for event in await asyncio.to_thread(list, folder.events(after)):
+                after = event.id
+                yield event
+        elif ended:
+            return
+        if time.monotonic() - asked >= _ASK_EVERY_S:
+            asked = time.monotonic()
+            ended = (await asyncio.to_thread(jobs.get, job_id)).ended
+        yield None
+        if not ended:
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def summary(job: Job) -> JobSummary:
+    """Return what the list says of a job."""
+    return JobSummary(
+        id=job.id,
+        state=job.state,
+        position=job.position,
+        family=job.request.family,
+        name=job.request.name,
+        dataset=job.request.dataset,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        error=job.error,
+    )
+
+
+def details(job: Job, folder: JobFolder) -> JobDetails:
+    """Return all that is known of a job: the database's part and its folder's."""
+    latest = folder.latest()
+    progress = latest.get("progress")
+    return JobDetails(
+        **summary(job).model_dump(),
+        request=job.request,
+        worker=job.worker,
+        progress=JobProgress.model_validate(progress) if progress else None,
+        verdict=latest.get("verdict"),
+        published=latest.get("published", {}).get("model"),
+        promoted="promoted" in latest,
+    )

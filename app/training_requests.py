@@ -1,0 +1,132 @@
+"""From what a client asks for to a recipe: defaults, the data's tables, the base model's."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+from app.datasets import DatasetStore
+from app.errors import InvalidParameter
+from app.schemas_training import TrainingRequest
+from models.errors import InvalidRecipe, ModelNotFound
+from models.families import FAMILIES
+from models.family import Config
+from models.recipe import Recipe, parse_recipe
+from models.registry import ModelVersion, Registry
+
+# Sized for a machine without a GPU: a result worth a look within an hour on two cores.
+_PATCH = {"patch_channels": 32}
+_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+    "pix2pix": {
+        "data": {"load_px": 286, "crop_px": 256},
+        "generator": {"base_channels": 16, "norm": "instance_affine", "dropout": 0.0},
+        "objective": _PATCH,
+        "training": {"steps": 1500, "batch": 4, "learning_rate": 4e-4, "ema": 0.997},
+    },
+    "cyclegan": {
+        "data": {"load_px": 143, "crop_px": 128},
+        "generator": {"base_channels": 32, "blocks": 6, "upsampling": "nearest"},
+        "objective": _PATCH,
+        "training": {"steps": 2000, "batch": 2, "learning_rate": 4e-4, "ema": 0.995},
+    },
+    "srgan": {
+        "data": {"crop_px": 96},
+        "generator": {"architecture": "msrresnet", "batch_norm": False},
+        "objective": {"pixel": "mae"},
+        "training": {
+            "steps": 2000,
+            "batch": 16,
+            "learning_rate": 4e-4,
+            "betas": [0.9, 0.99],
+            "schedule": "cosine",
+            "ema": 0.998,
+            "channels_last": True,
+        },
+    },
+    "style": {
+        "data": {"load_px": 240, "crop_px": 192, "style_px": 512},
+        "generator": {"base_channels": 16},
+        "objective": {},
+        "training": {"steps": 1400, "batch": 1, "learning_rate": 1e-3, "betas": [0.9, 0.999]},
+    },
+}
+# pix2pix has one generator, whose direction is a matter of the data.
+_KEYS = {"pix2pix": "AtoB", "srgan": "upscale", "style": "stylize"}
+_DATA_KEYS = {"load_px", "crop_px", "flip", "style_px"}
+_REPORTS = {"log_every": 10, "sample_every": 100, "checkpoint_every": 100}
+
+
+def recipe_of(request: TrainingRequest, datasets: DatasetStore, registry: Registry) -> Recipe:
+    """Return the recipe that a request means, with provisional `steps` if it gives minutes.
+
+    Raises:
+        InvalidRecipe, InvalidParameter: naming each key that is wrong.
+        DatasetNotFound, ModelNotFound: there is no such dataset or base model.
+    """
+    if request.family not in FAMILIES:
+        raise InvalidParameter(f"family: there are {', '.join(sorted(FAMILIES))}")
+    data, evaluation = datasets.get(request.dataset).recipe_tables(request.direction)
+    base = registry.resolve(request.base) if request.base else None
+    if base and base.header.family != request.family:
+        raise InvalidRecipe(f"base: {request.base} is of the family {base.header.family}")
+    asked = request.hyperparameters
+    if wrong := sorted(set(asked.data) - _DATA_KEYS):  # above all no folders of the client's choice
+        raise InvalidRecipe("; ".join(f"data.{key}: is for the dataset to say" for key in wrong))
+    if "steps" in asked.training:
+        raise InvalidRecipe("training.steps: give steps or minutes beside the hyperparameters")
+    defaults = _DEFAULTS.get(request.family, {})
+    training = {"steps": 1000} | defaults.get("training", {}) | _REPORTS | asked.training
+    if request.steps is not None:
+        training["steps"] = request.steps
+    recipe = parse_recipe(
+        {
+            "family": request.family,
+            "seed": request.seed,
+            "models": _names(request),
+            "initial": _initial(request, base, registry) if base else {},
+            "data": defaults.get("data", {}) | data | asked.data,
+            "generator": (base.header.generator if base else defaults.get("generator", {}))
+            | asked.generator,
+            "objective": defaults.get("objective", {}) | asked.objective,
+            "training": training,
+            "card": {"evaluation": evaluation},
+        }
+    )
+    if base and recipe.generator_config() != _config_of(base):
+        raise InvalidRecipe(f"generator: must be as in the base model {request.base}")
+    return recipe
+
+
+def model_key(request: TrainingRequest) -> str:
+    """Return the recipe's key of the generator that is to be published."""
+    return _KEYS.get(request.family, request.direction)
+
+
+def _names(request: TrainingRequest) -> dict[str, str]:
+    """Both generators of a CycleGAN are trained, but only the one asked for is published."""
+    names = {model_key(request): request.name}
+    if request.family == "cyclegan":
+        names[_opposite(request)] = f"{request.name[:56]}-back"
+    return names
+
+
+def _initial(request: TrainingRequest, base: ModelVersion, registry: Registry) -> dict[str, str]:
+    """The base model, and for the opposite direction the one that was trained with it."""
+    initial = {model_key(request): f"{base.name}@{base.version}"}
+    if request.family == "cyclegan":
+        together = base.header.card.get("recipe", {}).get("models", {})
+        partner = next((name for name in together.values() if name != base.header.name), None)
+        with contextlib.suppress(ModelNotFound):
+            if partner:
+                found = registry.resolve(partner)
+                if _config_of(found) == _config_of(base):
+                    initial[_opposite(request)] = f"{found.name}@{found.version}"
+    return initial
+
+
+def _opposite(request: TrainingRequest) -> str:
+    return "BtoA" if request.direction == "AtoB" else "AtoB"
+
+
+def _config_of(version: ModelVersion) -> Config:
+    return FAMILIES[version.header.family].generator_config(**version.header.generator)

@@ -1,0 +1,185 @@
+"""The process that trains: takes jobs from the queue, one at a time, and takes over dead workers'.
+
+SIGTERM writes a checkpoint and leaves the job to the next worker; so does a killed parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+import structlog
+import torch
+from dbos import DBOS
+from filelock import FileLock, Timeout
+
+from app.job_folder import JobFolder
+from app.jobs import (
+    APPLICATION,
+    QUEUE,
+    WORKFLOW,
+    WORKFLOW_VERSION,
+    JobFailed,
+    Jobs,
+    JsonSerializer,
+    database_url,
+)
+from app.liveness import BEAT_S, Periodically, Watch, WorkerName
+from app.schemas_training import TrainingRequest
+from app.settings import Settings
+from app.signals import stop_signal
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_POLL_S = 1.0
+
+log = structlog.get_logger()
+
+
+class Worker:
+    """Runs jobs until `stopping` is set."""
+
+    def __init__(self, settings: Settings, stopping: threading.Event) -> None:
+        self._settings, self._stopping = settings, stopping
+        self._jobs = Jobs(settings)
+        self._name = WorkerName(settings.home)
+        self._watch = Watch(settings.home)
+
+    def run(self) -> None:
+        """Work; returns once the job under way, if any, has left a checkpoint."""
+        torch.set_num_threads(self._settings.worker_threads)
+        if hasattr(os, "nice"):
+            os.nice(self._settings.worker_niceness)
+        self._name.beat_file.touch()
+        DBOS(
+            config={
+                "name": APPLICATION,
+                "system_database_url": database_url(self._settings),
+                "serializer": JsonSerializer(),
+                "application_version": WORKFLOW_VERSION,
+                "executor_id": str(self._name),
+                "log_level": "WARNING",
+            }
+        )
+        logging.getLogger("dbos").addFilter(_is_news)
+        DBOS.workflow(name=WORKFLOW, max_recovery_attempts=None)(_function(self._train))
+        self._jobs.connect()
+        DBOS.listen_queues([QUEUE])
+        DBOS.launch()  # takes up what this worker left behind when it was killed
+        log.info("worker started", worker=str(self._name))
+        beats = Periodically("heartbeat", BEAT_S, self._beat)
+        beats.start()
+        self._stopping.wait()
+        DBOS.destroy(workflow_completion_timeout_sec=self._settings.shutdown_timeout_s)
+        beats.stop()
+        self._jobs.close()
+        log.info("worker stopped", worker=str(self._name))
+
+    def _beat(self) -> None:
+        """Show that this worker lives, and put the jobs of dead ones back into the queue."""
+        self._name.beat_file.touch()
+        others = set(self._jobs.running().values()) - {str(self._name)}
+        for name in self._watch.dead(others):
+            log.warning("taking over the jobs of a dead worker", worker=name)
+            # Changes only jobs that are still running and still this worker's: of several workers
+            # that find it dead one succeeds, and a job cancelled meanwhile stays cancelled.
+            DBOS._recover_pending_workflows([name])  # noqa: SLF001 -- the only such call there is
+
+    def _train(self, request: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+        """The workflow: the steps of a job, each recorded when it is done."""
+        from app.training_job import Paused, TrainingJob
+
+        job_id = str(DBOS.workflow_id)
+        log.info("job started", job=job_id)
+        with self._ownership(job_id) as lost:
+
+            def should_stop() -> bool:
+                return lost.is_set() or self._stopping.is_set()
+
+            def step(name: str, work: Callable[[], Any]) -> Any:
+                if should_stop():
+                    raise Paused
+                return DBOS.run_step({"name": name}, work)
+
+            with _lock(JobFolder(self._settings.home, job_id), should_stop):
+                parsed = TrainingRequest.model_validate(request)
+                job = TrainingJob(
+                    self._settings, job_id, parsed, recipe, str(self._name), should_stop
+                )
+                done = job.run(step)
+        log.info("job done", job=job_id, **done)
+        return done
+
+    @contextlib.contextmanager
+    def _ownership(self, job_id: str) -> Iterator[threading.Event]:
+        """Yield an event that is set when the job is cancelled or another worker's."""
+        lost = threading.Event()
+
+        def look() -> None:
+            if self._jobs.owner(job_id) != str(self._name):
+                lost.set()
+
+        poll = Periodically("ownership", _POLL_S, look)
+        poll.start()
+        try:
+            yield lost
+        finally:
+            poll.stop()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Leave out a failed job, which is logged where it fails."""
+    return not (record.exc_info and isinstance(record.exc_info[1], JobFailed))
+
+
+def _function(method: Callable[P, T]) -> Callable[P, T]:
+    """Wrap a method in what DBOS can mark."""
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return method(*args, **kwargs)
+
+    return call
+
+
+@contextlib.contextmanager
+def _lock(folder: JobFolder, should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Hold the job's lock: a worker that was taken for dead may still be writing."""
+    from app.training_job import Paused
+
+    folder.path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.path / "lock")
+    while True:
+        if should_stop():
+            raise Paused
+        try:
+            lock.acquire(timeout=_POLL_S)
+        except Timeout:
+            continue
+        break
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def run_worker(settings: Settings, *, until_stdin_closes: bool = False) -> None:
+    """Work until SIGTERM or SIGINT, or until the parent's end closes standard input."""
+    with stop_signal() as stopping:
+        if until_stdin_closes:
+            threading.Thread(target=partial(_await_end_of_input, stopping), daemon=True).start()
+        Worker(settings, stopping).run()
+    os._exit(0)  # a comparison under way cannot be interrupted; the next worker does it again
+
+
+def _await_end_of_input(stopping: threading.Event) -> None:
+    while sys.stdin.buffer.read(1):
+        time.sleep(0)
+    stopping.set()

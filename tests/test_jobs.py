@@ -1,0 +1,247 @@
+"""The API of training jobs, with a database and without a worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from app.cli import app
+from app.job_folder import JobFolder
+from app.jobs import Jobs
+from app.main import create_app
+from models.registry import Registry
+from tiny import publish_models
+from tiny_jobs import add_pairs, tiny_request, training_settings
+
+URL = "/v1/training-jobs"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def dataset(home: Path) -> str:
+    return add_pairs(home)
+
+
+@pytest.fixture(scope="module")
+def client(home: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(training_settings(home))) as client:
+        yield client
+
+
+@pytest.fixture
+def body(dataset: str) -> dict[str, Any]:
+    return tiny_request(dataset).model_dump(mode="json")
+
+
+def submit(client: TestClient, body: dict[str, Any], key: str | None = None) -> dict[str, Any]:
+    answer = client.post(URL, json=body, headers={"Idempotency-Key": key} if key else {})
+    assert answer.status_code == 202, answer.text
+    assert client.get(answer.headers["location"]).json()["id"] == answer.json()["id"]
+    return answer.json()
+
+
+def assert_problem(answer: httpx.Response, status: int, code: str, *words: str) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.json()["code"] == code
+    assert all(word in answer.json()["detail"] for word in words), answer.text
+
+
+def test_a_job_waits_in_line(client: TestClient, body: dict[str, Any]) -> None:
+    """A submitted job is queued behind those before it, and in the list."""
+    first, second = submit(client, body), submit(client, body)
+    assert first["id"] != second["id"]
+    assert second["state"] == "queued"
+    assert second["position"] == first["position"] + 1
+    assert second["request"] == body
+    listed = [job["id"] for job in client.get(URL).json()]
+    assert listed[:2] == [second["id"], first["id"]]
+
+
+def test_the_same_key_gives_the_same_job(client: TestClient, body: dict[str, Any]) -> None:
+    """A request sent twice trains once; the same key with another body is refused."""
+    first = submit(client, body, "once")
+    assert submit(client, body, "once")["id"] == first["id"]
+    answer = client.post(URL, json=body | {"steps": 7}, headers={"Idempotency-Key": "once"})
+    assert_problem(answer, 409, "job_conflict", "Idempotency-Key")
+
+
+def test_cancelling_is_exact_and_may_be_repeated(client: TestClient, body: dict[str, Any]) -> None:
+    """Only the job that is named is cancelled, and it can be resumed."""
+    kept, gone = submit(client, body), submit(client, body)
+    for _ in range(2):
+        assert client.post(f"{URL}/{gone['id']}/cancel").json()["state"] == "cancelled"
+    assert client.get(f"{URL}/{kept['id']}").json()["state"] == "queued"
+    assert client.get(f"{URL}/{gone['id']}").json()["position"] is None
+    for _ in range(2):
+        assert client.post(f"{URL}/{gone['id']}/resume").json()["state"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code", "words"),
+    [
+        ({"family": "dalle"}, 422, "invalid_parameter", ["family"]),
+        ({"dataset": "0" * 16}, 404, "dataset_not_found", []),
+        ({"dataset": "../../etc"}, 404, "dataset_not_found", []),
+        ({"name": "../x"}, 422, "invalid_parameter", ["name"]),
+        ({"base": "nothing"}, 404, "model_not_found", []),
+        ({"minutes": 1.0}, 422, "invalid_parameter", ["steps or minutes"]),
+        ({"colour": 1}, 422, "invalid_parameter", ["colour"]),
+        ({"family": "cyclegan"}, 422, "invalid_recipe", ["data.kind"]),
+        (
+            {"hyperparameters": {"generator": {"depth": 99}, "training": {"batch": 0, "x": 1}}},
+            422,
+            "invalid_recipe",
+            ["training.batch", "training.x"],
+        ),
+        ({"hyperparameters": {"generator": {"depth": 99}}}, 422, "invalid_recipe", ["depth"]),
+        ({"hyperparameters": {"training": {"steps": 9}}}, 422, "invalid_recipe", ["steps"]),
+        (
+            {"hyperparameters": {"data": {"train": ["../.."], "targets": ["/etc"]}}},
+            422,
+            "invalid_recipe",
+            ["data.train", "data.targets"],
+        ),
+    ],
+)
+def test_faults_are_named_before_anything_is_queued(
+    client: TestClient,
+    body: dict[str, Any],
+    change: dict[str, Any],
+    status: int,
+    code: str,
+    words: list[str],
+) -> None:
+    """A request that cannot be trained is refused at once, naming each key."""
+    assert_problem(client.post(URL, json=body | change), status, code, *words)
+
+
+def test_a_base_of_another_family_is_refused(
+    client: TestClient, home: Path, body: dict[str, Any]
+) -> None:
+    """A base model must be of the family that is trained."""
+    publish_models(home, ("starry-night",))
+    assert_problem(
+        client.post(URL, json=body | {"base": "starry-night"}), 422, "invalid_recipe", "base"
+    )
+
+
+@pytest.mark.parametrize("path", ["", "/events", "/samples", "/samples/1.png", "/losses.png"])
+def test_unknown_jobs_are_not_found(client: TestClient, path: str) -> None:
+    """Every route of a job answers 404 for one that does not exist, 422 for what is no id."""
+    assert_problem(client.get(f"{URL}/{'0' * 32}{path}"), 404, "job_not_found")
+    assert_problem(client.get(f"{URL}/me{path}"), 422, "invalid_parameter")
+
+
+def test_a_queued_job_keeps_its_dataset(
+    client: TestClient, home: Path, body: dict[str, Any]
+) -> None:
+    """The service knows which job a dataset is needed by, until that job has ended."""
+    jobs = Jobs(training_settings(home))
+    other = add_pairs(home, 9)
+    job = submit(client, body | {"dataset": other})
+    assert jobs.using(other) == job["id"]
+    jobs.cancel(job["id"])
+    assert jobs.using(other) is None
+    jobs.close()
+
+
+def test_events_are_replayed_from_the_last_one_seen(
+    client: TestClient, home: Path, body: dict[str, Any]
+) -> None:
+    """A stream begins after Last-Event-ID, names each kind, and ends with the ended job."""
+    job = submit(client, body)
+    folder = JobFolder(home, job["id"])
+    folder.open_events()
+    folder.append("state", state="running")
+    figures = {"generator/l1": 0.5}
+    folder.append("progress", step=5, steps=10, steps_per_s=2.0, seconds_left=2.5, figures=figures)
+    folder.append("published", model="tiny@3")
+    client.post(f"{URL}/{job['id']}/cancel")
+    whole = client.get(f"{URL}/{job['id']}/events")
+    assert whole.headers["content-type"].startswith("text/event-stream")
+    assert [line for line in whole.text.splitlines() if line.startswith(("id", "event"))] == [
+        *("event: state", "id: 1", "event: progress", "id: 2", "event: published", "id: 3"),
+        "event: end",
+    ]
+    rest = client.get(f"{URL}/{job['id']}/events", headers={"Last-Event-ID": "2"}).text
+    assert [line for line in rest.splitlines() if line.startswith("id")] == ["id: 3"]
+    end = json.loads(rest.split("data: ")[-1])
+    assert end["state"] == "cancelled"
+    assert end["progress"]["figures"] == figures
+    assert end["published"] == "tiny@3"
+
+
+def test_losses_and_samples_are_pictures(
+    client: TestClient, home: Path, body: dict[str, Any]
+) -> None:
+    """The curves are drawn from the losses so far, and each sample grid is there by its step."""
+    job = submit(client, body)
+    path = f"{URL}/{job['id']}"
+    assert_problem(client.get(f"{path}/losses.png"), 404, "job_not_found")
+    folder = JobFolder(home, job["id"])
+    (folder.path / "samples").mkdir(parents=True)
+    (folder.path / "samples" / "000020.png").write_bytes(b"\x89PNG")
+    folder.losses_file.write_text('{"step": 1, "l1": 0.5}\n{"step": 2, "l1": 0.4}\n')
+    assert client.get(f"{path}/samples").json() == {"steps": [20]}
+    assert client.get(f"{path}/samples/20.png").headers["content-type"] == "image/png"
+    assert_problem(client.get(f"{path}/samples/21.png"), 404, "job_not_found")
+    assert client.get(f"{path}/losses.png").content.startswith(b"\x89PNG")
+
+
+def test_a_database_holds_no_pickles(home: Path, client: TestClient, body: dict[str, Any]) -> None:
+    """What the queue keeps is JSON: reading it runs no code."""
+    submit(client, body)
+    text = (home / "jobs.sqlite").read_bytes()
+    assert b"anamorph_json" in text
+    assert b"py_pickle" not in text
+
+
+def test_jobs_leave_the_registry_alone(home: Path) -> None:
+    """Queueing publishes nothing."""
+    names = {version.name for version in Registry(home, home / "no weights").list()}
+    assert names <= {"starry-night"}
+
+
+def test_the_command_line_does_the_same(
+    home: Path, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`anamorph jobs` submits, lists, shows, cancels, watches and resumes without a server."""
+    monkeypatch.setenv("ANAMORPH_HOME", str(home))
+
+    def run(*words: str, status: int = 0) -> str:
+        result = CliRunner().invoke(app, ["jobs", *words])
+        assert result.exit_code == status, result.output
+        return result.stdout.strip()
+
+    options = f"--family pix2pix --dataset {dataset} --name by-hand --steps 5 --key k"
+    small = "--set generator.base_channels=4 --set generator.depth=5 --set data.crop_px=32"
+    submit = ("submit", *options.split(), *small.split())
+    job_id = run(*submit).split()[-1]  # after what another test's service may log meanwhile
+    assert run(*submit).split()[-1] == job_id
+    assert job_id in run("list")
+    assert json.loads(run("show", job_id))["request"]["steps"] == 5
+    assert run("cancel", job_id).endswith("cancelled")
+    run("watch", job_id, status=1)
+    assert run("resume", job_id).endswith("queued")
+    run("show", "0" * 32, status=1)
+    run("submit", *options.split(), "--set", "generator.depth=99", status=1)
+
+
+def test_a_database_that_is_away_is_told(home: Path, body: dict[str, Any]) -> None:
+    """Without its database the service answers 503 for jobs, and all the rest as ever."""
+    settings = training_settings(home, database_url="postgresql://nobody@127.0.0.1:1/none")
+    client = TestClient(create_app(settings))
+    assert_problem(client.get(URL), 503, "jobs_unavailable")
+    assert_problem(client.post(URL, json=body), 503, "jobs_unavailable")
+    assert client.get("/healthz").status_code == 200

@@ -1,0 +1,52 @@
+"""The process beside the server, played by a few lines of Python."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app.supervisor import Supervisor
+
+
+def program(folder: Path, then: str) -> list[str]:
+    """Write the process's id into a file of its own, then do `then`."""
+    note = f"import os, pathlib, sys, time; pathlib.Path({str(folder)!r}, str(os.getpid())).touch()"
+    return [sys.executable, "-c", f"{note}; {then}"]
+
+
+def until_started(folder: Path, count: int) -> list[psutil.Process]:
+    deadline = time.monotonic() + 60
+    while len(list(folder.iterdir())) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    pids = [int(path.name) for path in folder.iterdir()]
+    return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
+
+
+def test_a_dead_worker_is_started_again(tmp_path: Path) -> None:
+    """What is killed comes back, and ends with the context."""
+    with Supervisor(program(tmp_path, "sys.stdin.read()"), os.environ, 10):
+        (first,) = until_started(tmp_path, 1)
+        first.kill()
+        (second,) = until_started(tmp_path, 2)
+    assert not second.is_running()
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); sys.stdin.read()",
+        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",
+    ],
+    ids=["ends with its input", "is killed at last"],
+)
+def test_no_worker_outlives_its_supervisor(tmp_path: Path, then: str) -> None:
+    """A worker ends with its input; one that does not is killed."""
+    with Supervisor(program(tmp_path, then), os.environ, 2):
+        (worker,) = until_started(tmp_path, 1)
+    assert not worker.is_running()

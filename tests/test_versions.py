@@ -1,0 +1,232 @@
+"""Versions over HTTP and on the command line: listed, promoted, rolled back, deleted, followed."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+import app.engines
+from app.cli import app as commands
+from app.main import create_app
+from models.checkpoint import amend_card, load_generator, save_generator
+from models.registry import Registry
+from tiny import encoded, opened, photo, publish_models, tiny_settings, until_ready
+
+NIGHT = "/v1/models/starry-night"
+REFUSED = {"passed": False, "metric": "objective", "reason": "objective 3, serving 2", "tables": []}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two versions of a style, of which the second serves."""
+    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build, slower to run
+    publish_models(tmp_path, ("starry-night", "starry-night"))
+    return tmp_path
+
+
+@pytest.fixture
+def client(home: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(tiny_settings(home, reload_s=0.05))) as client:
+        until_ready(client)
+        yield client
+
+
+@pytest.fixture
+def registry(home: Path) -> Registry:
+    """What another process has of the same folder."""
+    return Registry(home, home / "no weights")
+
+
+def publish(
+    registry: Registry,
+    home: Path,
+    card: dict[str, Any] | None = None,
+    change: Callable[[torch.nn.Module], object] | None = None,
+) -> int:
+    """Publish one more version of the style, with other weights or another card."""
+    loaded = load_generator(registry.resolve("starry-night@1").path)
+    if change:
+        change(loaded.module)
+    save_generator(home / "more.safetensors", loaded.module, loaded.header)
+    amend_card(home / "more.safetensors", card or {})
+    return registry.publish(home / "more.safetensors", "starry-night").version
+
+
+def flat(module: torch.nn.Module) -> None:
+    """Make a network answer one flat colour, whatever it sees."""
+    for parameter in module.parameters():
+        parameter.zero_()
+
+
+def answering(client: TestClient) -> str:
+    response = client.post("/v1/stylize?style=starry-night", content=encoded(photo(8, 8)))
+    assert opened(response).size == (8, 8)
+    label: str = response.headers["x-model"]
+    return label
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_versions_are_listed(client: TestClient, registry: Registry, home: Path) -> None:
+    """Each version tells its hash, what it was made from, its figures, and whether it serves."""
+    lineage = {"job": "j", "dataset": "d", "base": "starry-night@1", "code": "0.1.0"}
+    version = publish(registry, home, {"lineage": lineage, "gate": REFUSED})
+    listed = client.get(f"{NIGHT}/versions").json()
+    assert [(v["version"], v["promoted"], v["serving"]) for v in listed] == [
+        (1, False, False),
+        (2, True, True),
+        (3, False, False),
+    ]
+    assert listed[2]["sha256"] == registry.resolve(f"starry-night@{version}").sha256
+    assert listed[2]["lineage"] == lineage
+    assert listed[2]["gate"] == REFUSED
+    assert (listed[0]["lineage"], listed[0]["gate"]) == ({}, None)
+    assert client.get("/v1/models/nothing/versions").json()["code"] == "model_not_found"
+
+
+def test_promote_and_roll_back(client: TestClient, registry: Registry) -> None:
+    """The answer to a promotion comes when the version serves; a roll-back undoes it."""
+    response = client.post(f"{NIGHT}/promote", json={"version": 1})
+    assert (response.status_code, response.json()["version"]) == (200, 1)
+    assert answering(client) == "starry-night@1"
+    assert registry.resolve("starry-night").version == 1
+    assert client.post(f"{NIGHT}/rollback").json()["version"] == 2
+    assert answering(client) == "starry-night@2"
+    client.post(f"{NIGHT}/promote", json={"version": 1})
+    client.post(f"{NIGHT}/rollback")
+    assert client.post(f"{NIGHT}/rollback").json()["code"] == "model_not_found"
+
+
+def test_only_the_serving_version_answers(client: TestClient) -> None:
+    """A request for another version is a 404 that names the one that serves."""
+    response = client.post("/v1/stylize?style=starry-night@1", content=encoded(photo(8, 8)))
+    assert (response.status_code, response.json()["code"]) == (404, "model_not_found")
+    assert "starry-night@2" in response.json()["detail"]
+
+
+def test_what_did_not_pass_the_gate_is_refused(
+    client: TestClient, registry: Registry, home: Path
+) -> None:
+    """A version whose card holds a failed comparison is refused with its figures, unless forced."""
+    version = publish(registry, home, {"gate": REFUSED})
+    response = client.post(f"{NIGHT}/promote", json={"version": version})
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (409, "gate_refused")
+    assert "objective 3, serving 2" in problem["detail"]
+    assert problem["verdict"] == REFUSED
+    assert answering(client) == "starry-night@2"
+    forced = client.post(f"{NIGHT}/promote", json={"version": version, "force": True})
+    assert forced.json()["version"] == version
+    assert answering(client) == f"starry-night@{version}"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({"version": 9}, 404), ({"version": 0}, 422), ({}, 422), ({"version": 1, "farce": 1}, 422)],
+)
+def test_mistaken_promotions(client: TestClient, body: dict[str, Any], status: int) -> None:
+    """A version that is not there and a body that is not understood change nothing."""
+    assert client.post(f"{NIGHT}/promote", json=body).status_code == status
+    assert answering(client) == "starry-night@2"
+
+
+def test_delete(client: TestClient, registry: Registry) -> None:
+    """A version is deleted once, and not while it is promoted and serves."""
+    refused = client.delete(f"{NIGHT}/versions/2")
+    assert (refused.status_code, refused.json()["code"]) == (409, "model_protected")
+    assert client.delete(f"{NIGHT}/versions/1").status_code == 204
+    assert client.delete(f"{NIGHT}/versions/1").status_code == 404
+    assert [version.version for version in registry.list()] == [2]
+
+
+def test_a_version_that_fails_never_serves(
+    client: TestClient, registry: Registry, home: Path
+) -> None:
+    """One that is damaged or answers a flat colour is refused; what serves stays."""
+    version = publish(registry, home, change=flat)
+    response = client.post(f"{NIGHT}/promote", json={"version": version, "force": True})
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_checkpoint")
+    assert "flat colour" in response.json()["detail"]
+    damaged = publish(registry, home)
+    path = registry.resolve(f"starry-night@{damaged}").path
+    path.write_bytes(path.read_bytes()[:-64])
+    assert client.post(f"{NIGHT}/promote", json={"version": damaged}).status_code == 422
+    assert answering(client) == "starry-night@2"
+    assert registry.resolve("starry-night").version == 2
+
+
+def test_other_processes_are_followed(client: TestClient, registry: Registry, home: Path) -> None:
+    """What another process promotes serves soon: other versions, new names, and no longer old ones.
+
+    A version that fails is told at /readyz, and the one before goes on serving and stays.
+    """
+    registry.promote("starry-night", 1)
+    until(lambda: answering(client) == "starry-night@1")
+    bad = publish(registry, home, change=flat)
+    registry.promote("starry-night", bad)
+    until(lambda: client.get("/readyz").json()["failed"] == {"starry-night": "InvalidCheckpoint"})
+    assert answering(client) == "starry-night@1"
+    assert client.delete(f"{NIGHT}/versions/1").json()["code"] == "model_protected"
+    registry.rollback("starry-night")
+    until(lambda: client.get("/readyz").json()["failed"] == {})
+    publish_models(home, ("facades",))
+    until(lambda: client.get("/v1/models/facades").status_code == 200)
+    shutil.rmtree(home / "models" / "starry-night")
+    until(lambda: client.get(NIGHT).status_code == 404)
+    assert [model["name"] for model in client.get("/v1/models").json()] == ["facades"]
+
+
+def test_interpolations_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a switch `detail` interpolates from the new network, not from what it made before."""
+    monkeypatch.setattr(app.engines, "openvino", None)
+    publish_models(tmp_path, ("srresnet-x4", "srgan-x4", "srgan-x4"))
+    with TestClient(create_app(tiny_settings(tmp_path))) as client:
+        until_ready(client)
+
+        def half() -> Any:
+            return client.post("/v1/upscale?detail=0.5", content=encoded(photo(8, 8)))
+
+        before = half()
+        client.post("/v1/models/srgan-x4/promote", json={"version": 1})
+        after = half()
+        kept = client.app.state.service.catalog._interpolated  # type: ignore[attr-defined]
+        assert [key[1] for key in kept] == ["srgan-x4@1"]
+    assert before.headers["x-model"] == "srresnet-x4@1, srgan-x4@2"
+    assert after.headers["x-model"] == "srresnet-x4@1, srgan-x4@1"
+    assert before.content != after.content
+
+
+def test_the_commands(home: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`anamorph models versions, promote, rollback` and `delete` do the same without a server."""
+    monkeypatch.setenv("ANAMORPH_HOME", str(home))
+    monkeypatch.setenv("ANAMORPH_SHIPPED_WEIGHTS", str(home / "no weights"))
+
+    def anamorph(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(commands, ["models", *arguments])
+        return result.exit_code, result.output
+
+    refused = str(publish(registry, home, {"lineage": {"dataset": "abc"}, "gate": REFUSED}))
+    _, listed = anamorph("versions", "starry-night")
+    assert "* starry-night@2" in listed
+    assert "dataset: abc" in listed
+    assert "refused: objective 3" in listed
+    assert anamorph("promote", "starry-night", "1") == (0, "starry-night@1 serves\n")
+    assert anamorph("rollback", "starry-night") == (0, "starry-night@2 serves\n")
+    code, text = anamorph("promote", "starry-night", refused)
+    assert (code, "objective 3, serving 2" in text) == (1, True)
+    assert anamorph("promote", "starry-night", refused, "--force")[0] == 0
+    assert anamorph("delete", "starry-night", refused)[0] == 1
+    assert anamorph("delete", "starry-night", "1") == (0, "starry-night@1 is deleted\n")
