@@ -244,7 +244,7 @@ def stylize_table(
 ) -> Table:
     """Compare the objective of the answers with what direct optimisation of each photo reaches.
 
-    Takes 2 `steps` forward and backward passes of VGG16 a photo; 0 goes without it.
+    Takes about 4 `steps` forward and backward passes of VGG16 a photo; 0 goes without it.
     """
     starts: dict[str, Start] = {"from the photo": "photo", "from noise": "noise"}
     starts = {f"{steps} L-BFGS steps {words}": start for words, start in starts.items() if steps}
@@ -268,8 +268,8 @@ def stylize_table(
     }
     if steps:
         protocols |= {
-            "/ photo": f"over the objective of {steps} L-BFGS steps (Gatys et al. 2016), one "
-            "evaluation each, from the photo",
+            "/ photo": f"over the objective of {steps} L-BFGS steps (Gatys et al. 2016) "
+            "from the photo",
             "/ noise": "the same from uniform noise",
         }
     return Table(

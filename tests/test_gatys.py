@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -27,11 +28,12 @@ def photo() -> Tensor:
 
 @pytest.mark.parametrize("start", ["photo", "noise"])
 def test_the_objective_falls(photo: Tensor, start: Any):
-    """The objective falls; the last one is that of the picture, which stays in its range."""
+    """Every step lowers the objective, the last is that of the picture, which stays in range."""
     measure = terms(style=1e4)
     picture, history = optimise(photo, measure, 8, start)
     assert len(history) == 9
     assert history[-1] < 0.7 * history[0]
+    assert all(after <= before for before, after in pairwise(history))
     assert history[-1] == pytest.approx(float(objective(picture, measure.target(photo), measure)))
     assert picture.shape == photo.shape
     assert picture.abs().max() <= 1
