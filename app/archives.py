@@ -218,6 +218,8 @@ def _shown(name: str) -> str:
 
 def _entries(archive: zipfile.ZipFile) -> Iterator[_Entry]:
     for info in archive.infolist():
+        if not info.filename:  # or nothing before a NUL; zipfile itself stumbles over it
+            raise InvalidDataset("an entry of the zip has no name")
         if info.flag_bits & _ENCRYPTED:
             raise InvalidDataset(f"{_shown(info.filename)} is encrypted")
         kind = stat.S_IFMT(info.external_attr >> 16)

@@ -53,6 +53,9 @@ _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
 # pix2pix has one generator, whose direction is a matter of the data.
 _KEYS = {"pix2pix": "AtoB", "srgan": "upscale", "style": "stylize"}
 _DATA_KEYS = {"load_px", "crop_px", "flip", "style_px"}
+_FINE_TUNING = (
+    0.1  # of the family's learning rate, so that a base model is not shaken off its place
+)
 _REPORTS = {"log_every": 10, "sample_every": 100, "checkpoint_every": 100}
 
 
@@ -76,6 +79,8 @@ def recipe_of(request: TrainingRequest, datasets: DatasetStore, registry: Regist
         raise InvalidRecipe("training.steps: give steps or minutes beside the hyperparameters")
     defaults = _DEFAULTS.get(request.family, {})
     training = {"steps": 1000} | defaults.get("training", {}) | _REPORTS | asked.training
+    if base and "learning_rate" not in asked.training and "learning_rate" in training:
+        training["learning_rate"] *= _FINE_TUNING
     if request.steps is not None:
         training["steps"] = request.steps
     recipe = parse_recipe(

@@ -14,7 +14,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.archives import ArchiveLimits, unpack
@@ -194,6 +194,7 @@ def test_a_full_disk_is_no_fault_of_the_zip(tmp_path: Path) -> None:
         unpack(source, tmp_path / "absent", LIMITS)
 
 
+@example(["\x00"], random.Random(0))
 @given(st.lists(st.text(min_size=1, max_size=60), max_size=6), st.randoms())
 def test_any_names(tmp_path_factory: pytest.TempPathFactory, names: list[str], rnd) -> None:
     """Whatever entries are called, files lie in the folder, or the zip is refused."""
