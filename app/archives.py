@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO
 
 from models.errors import InvalidDataset
-from models.images import SUFFIXES
+from models.images import FORMAT_OF_SUFFIX
 
 _CHUNK_BYTES = 1 << 20
 _MAX_NAME_CHARACTERS = 1000
@@ -145,7 +145,7 @@ class _Writer:
     def _why_not(self, entry: _Entry) -> str | None:
         if entry.size is None:
             return "a link or a special file"
-        if Path(entry.name).suffix.lower() not in SUFFIXES:
+        if Path(entry.name).suffix.lower() not in FORMAT_OF_SUFFIX:
             return "not a picture, by its suffix"
         return self._too_long() if entry.size > self._limits.max_file_bytes else None
 

@@ -14,7 +14,7 @@ import typer
 
 from app.commands import datasets, jobs, models
 from app.commands.common import errors_as_text, settings_from
-from models.images import Format
+from models.images import FORMAT_OF_SUFFIX, Format
 
 if TYPE_CHECKING:
     from app.inference import Plan
@@ -31,17 +31,6 @@ _Output = Annotated[
 ]
 _Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda")]
 _Quality = Annotated[int | None, typer.Option(min=1, max=100, help="For jpeg, webp and avif.")]
-
-_FORMATS: dict[str, Format] = {
-    ".png": "png",
-    ".jpg": "jpeg",
-    ".jpeg": "jpeg",
-    ".webp": "webp",
-    ".avif": "avif",
-    ".gif": "gif",
-    ".tif": "tiff",
-    ".tiff": "tiff",
-}
 
 
 @app.command()
@@ -157,7 +146,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure a model on its test pictures; every figure with its protocol and its baselines."""
-    from app.service import choose_device, open_registry
+    from app.installation import choose_device, open_registry
     from models.checkpoint import amend_card, load_generator
     from models.evaluation import evaluate
 
@@ -276,9 +265,11 @@ def _write(target: Path, data: bytes) -> None:
 
 def _format_of(target: Path) -> Format:
     try:
-        return _FORMATS[target.suffix.lower()]
+        return FORMAT_OF_SUFFIX[target.suffix.lower()]
     except KeyError:
-        raise typer.BadParameter(f"the suffix must be one of {', '.join(_FORMATS)}") from None
+        raise typer.BadParameter(
+            f"the suffix must be one of {', '.join(FORMAT_OF_SUFFIX)}"
+        ) from None
 
 
 if __name__ == "__main__":

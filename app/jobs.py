@@ -23,11 +23,11 @@ from dbos import error as dbos_errors
 
 from app.datasets import DatasetStore
 from app.errors import JobConflict, JobNotFound, JobsUnavailable
+from app.installation import open_registry
 from app.job_folder import JobFolder
 from app.schemas_training import JobError, JobState, TrainingRequest
 from app.settings import Settings
 from app.training_requests import recipe_of
-from models.registry import Registry
 
 APPLICATION = "anamorph"
 WORKFLOW = "train"
@@ -102,7 +102,7 @@ class Jobs:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._registry = Registry(settings.home, settings.shipped_weights)
+        self._registry = open_registry(settings)
         self._datasets = DatasetStore(settings.home)
         self._client: DBOSClient | None = None
         self._opening = threading.Lock()
@@ -177,11 +177,6 @@ class Jobs:
         """Return the id of a job that waits for this dataset or trains on it, if there is one."""
         rows = self._rows(name=WORKFLOW, status=["ENQUEUED", "PENDING"])
         return next((row.workflow_id for row in rows if _request(row).dataset == dataset_id), None)
-
-    def user_of(self, dataset_id: str) -> str | None:
-        """Return the same in words, for `DatasetStore.in_use`."""
-        job_id = self.using(dataset_id)
-        return job_id and f"training job {job_id}"
 
     def owner(self, job_id: str) -> str | None:
         """Return the worker that a running job belongs to; None when it does not run."""

@@ -6,13 +6,13 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import structlog
 from fastapi import FastAPI
 
 from app import errors
+from app.installation import code_version
 from app.jobs import Jobs
 from app.logs import configure_logs
 from app.middleware import BodyLimit, Observe
@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = _App(
         title="Anamorph",
-        version=_version(),
+        version=code_version(),
         description=docs.DESCRIPTION,
         lifespan=lifespan,
         docs_url=None,
@@ -61,7 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = running
     app.state.jobs = jobs
-    running.datasets.in_use = jobs.user_of
+    running.datasets.in_use = jobs.using
     app.state.leaving = threading.Event()  # set when the server is told to stop: streams end
     errors.install(app)
     for module in (images, models, datasets, training, service, docs):
@@ -73,10 +73,3 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(BodyLimit, limits=body_limits)
     app.add_middleware(Observe, metrics=running.metrics)
     return app
-
-
-def _version() -> str:
-    try:
-        return version("anamorph")
-    except PackageNotFoundError:  # run from a source tree
-        return "0"

@@ -15,11 +15,11 @@ from app.admission import Budget
 from app.batcher import Batcher
 from app.catalog import Catalog
 from app.datasets import open_datasets
+from app.installation import choose_device, open_registry
 from app.metrics import Metrics
 from app.pace import Line
 from app.settings import Settings
 from models.images import Limits
-from models.registry import Registry
 
 T = TypeVar("T")
 
@@ -96,18 +96,6 @@ class Service:
     async def in_tiler(self, work: Callable[[], T]) -> T:
         """Run `work()` in the thread that cuts large pictures into tiles."""
         return await asyncio.get_running_loop().run_in_executor(self._tiler, work)
-
-
-def open_registry(settings: Settings) -> Registry:
-    """Return the models that the settings name: published and shipped ones."""
-    return Registry(settings.home, settings.shipped_weights)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the torch device of the setting "auto", "cpu" or "cuda"."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device("cuda:0" if name == "cuda" else name)
 
 
 def _yield_to_event_loop() -> None:

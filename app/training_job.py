@@ -8,7 +8,6 @@ import shutil
 import time
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +16,7 @@ import torch
 
 from app.datasets import DatasetStore
 from app.errors import OUT_OF_MEMORY, kind_of
+from app.installation import choose_device, code_version, open_registry
 from app.job_folder import JobFolder
 from app.jobs import JobFailed
 from app.schemas_training import TrainingRequest
@@ -26,7 +26,7 @@ from models.checkpoint import amend_card
 from models.errors import AnamorphError, InvalidCheckpoint, ModelNotFound
 from models.gate import gate
 from models.recipe import Recipe, parse_recipe
-from models.registry import ModelVersion, Registry
+from models.registry import ModelVersion
 from models.state import load_state, write_atomically
 from models.training import STATE_FILE, Progress, train
 
@@ -69,13 +69,10 @@ class TrainingJob:
         self._id, self._request, self._worker = job_id, request, worker
         self._recipe = parse_recipe(recipe)
         self._folder = JobFolder(settings.home, job_id)
-        self._registry = Registry(settings.home, settings.shipped_weights)
+        self._registry = open_registry(settings)
         self._datasets = DatasetStore(settings.home)
         self._should_stop = should_stop
-        name = settings.device
-        if name == "auto":
-            name = "cuda" if torch.cuda.is_available() else "cpu"
-        self._device = torch.device(name)
+        self._device = choose_device(settings.device)
 
     def run(self, step: Step[Any]) -> dict[str, Any]:
         """Do all steps, each as `step(name, work)` records it, and return what came of them.
@@ -274,7 +271,7 @@ class TrainingJob:
                 "job": self._id,
                 "dataset": self._request.dataset,  # the id is a hash of the content
                 "base": self._recipe.initial.get(model_key(self._request)),
-                "code": _code_version(),
+                "code": code_version(),
             }
             amend_card(path, {"lineage": lineage, "gate": verdict})
             found = self._registry.publish(path, self._request.name)
@@ -317,10 +314,3 @@ def failure_of(error: Exception) -> JobFailed:
         return JobFailed("disk_full", "make room and resume the job; its last checkpoint is kept")
     log.error("a job failed", exc_info=error)
     return JobFailed("internal_error", "")
-
-
-def _code_version() -> str:
-    try:
-        return version("anamorph")
-    except PackageNotFoundError:  # run from a source tree
-        return "0"

@@ -21,7 +21,7 @@ from typing import Literal, get_args
 
 import torch
 
-from app.service import open_registry
+from app.installation import open_registry
 from app.settings import Settings
 from models import images
 from models.checkpoint import Header, save_generator

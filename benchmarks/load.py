@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
+from app.installation import choose_device
 from app.logs import configure_logs
-from app.service import choose_device
 from benchmarks.common import ENDPOINTS, add_options, machine, photo, post, prepare, serve
 
 _HEALTH_INTERVAL_S = 0.01

@@ -21,8 +21,8 @@ from typing import Any
 import httpx
 import numpy as np
 
+from app.installation import choose_device
 from app.logs import configure_logs
-from app.service import choose_device
 from benchmarks.common import ENDPOINTS, add_options, machine, photo, prepare, serve
 
 _PAIRS = 16

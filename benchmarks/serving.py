@@ -24,9 +24,10 @@ import numpy as np
 
 from app import inference
 from app.inference import Plan
+from app.installation import open_registry
 from app.logs import configure_logs
 from app.opening import Served
-from app.service import Service, open_registry
+from app.service import Service
 from benchmarks.baseline import to_batch, to_pixels
 from benchmarks.common import ENDPOINTS, Process, add_options, machine, photo, post, prepare, serve
 from benchmarks.report import HEADER, Row, psnr_db

@@ -69,7 +69,7 @@ def _files(root: Path, folders: Sequence[str]) -> list[Path]:
         if not path.is_dir():
             raise InvalidDataset(f"there is no folder {folder} under the data root")
         found += sorted(
-            p for p in path.iterdir() if p.suffix.lower() in images.SUFFIXES and p.is_file()
+            p for p in path.iterdir() if p.suffix.lower() in images.FORMAT_OF_SUFFIX and p.is_file()
         )
     return found
 

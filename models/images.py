@@ -33,8 +33,17 @@ from models.errors import CorruptImage, ImageError, ImageTooLarge, UnsupportedIm
 
 Format = Literal["png", "jpeg", "webp", "avif", "gif", "tiff"]
 Pixels = NDArray[np.uint8]
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".avif", ".gif", ".tif", ".tiff"}
-"""By which a picture is known in a folder or an archive; its content says what it is."""
+FORMAT_OF_SUFFIX: dict[str, Format] = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+    ".avif": "avif",
+    ".gif": "gif",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+}
+"""What a file to be written becomes; of one to be read, only whether it may be a picture."""
 
 # What each content starts with, and the one reader it goes to. Named instead of Image.open, so that
 # nothing else ever sees an upload (no EPS, no Ghostscript) and no process-wide limit or warning

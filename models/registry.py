@@ -77,8 +77,7 @@ class Registry:
 
     def versions(self, name: str) -> Sequence[ModelVersion]:
         """Return the versions of `name` as `list` does; raises ModelNotFound if there are none."""
-        if not self._files(name):
-            raise ModelNotFound(f"there is no model {name!r}; there are: {self._known()}")
+        self._known_files(name)
         return self._versions(name)
 
     def promotions(self) -> dict[str, int]:
@@ -89,9 +88,7 @@ class Registry:
     def resolve(self, reference: str) -> ModelVersion:
         """Return "name" (its promoted version) or "name@version"; raises ModelNotFound."""
         name, _, number = reference.partition("@")
-        files = self._files(name)
-        if not files:
-            raise ModelNotFound(f"there is no model {name!r}; there are: {self._known()}")
+        files = self._known_files(name)
         version = int(number) if number.isdecimal() else self._promoted(name)
         if "@" in reference and not number.isdecimal():
             raise ModelNotFound(f"{reference!r} is not name@version")
@@ -200,6 +197,12 @@ class Registry:
         shipped = self._shipped / f"{name}.safetensors"
         if shipped.exists():
             files[1] = shipped
+        return files
+
+    def _known_files(self, name: str) -> dict[int, Path]:
+        files = self._files(name)
+        if not files:
+            raise ModelNotFound(f"there is no model {name!r}; there are: {self._known()}")
         return files
 
     def _claim(self, name: str, copy: Path) -> int:

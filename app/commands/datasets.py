@@ -70,7 +70,7 @@ def delete_dataset(id: _Id) -> None:  # noqa: A002
 
     with errors_as_text(), contextlib.closing(Jobs(settings_from())) as jobs:
         store = open_datasets(settings_from())
-        store.in_use = jobs.user_of
+        store.in_use = jobs.using
         store.delete(id)
 
 

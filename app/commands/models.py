@@ -19,19 +19,20 @@ _Version = Annotated[int, typer.Argument(min=1, help="Number of one of its versi
 @app.command("list")
 def list_models() -> None:
     """Every version of every model; the star marks the one that is served."""
-    from app.service import open_registry
+    from app.installation import open_registry
 
     with errors_as_text():
         for version in open_registry(settings_from()).list():
             star = "*" if version.promoted else " "
-            label = f"{version.name}@{version.version}"
-            typer.echo(f"{star} {label:<28} {version.header.family:<10} {version.sha256[:12]}")
+            typer.echo(
+                f"{star} {version.label:<28} {version.header.family:<10} {version.sha256[:12]}"
+            )
 
 
 @app.command("card")
 def show_card(model: Annotated[str, typer.Argument(help="Name or name@version.")]) -> None:
     """Print a model's card as Markdown."""
-    from app.service import open_registry
+    from app.installation import open_registry
     from models.card import markdown
 
     with errors_as_text():
@@ -47,7 +48,7 @@ def import_model(
 
     Nothing in the file is executed. What is not understood is named.
     """
-    from app.service import open_registry
+    from app.installation import open_registry
     from models.checkpoint import load_generator, read_header, save_generator
     from models.errors import InvalidCheckpoint
     from models.importers import import_foreign
@@ -72,7 +73,7 @@ def import_model(
 @app.command("versions")
 def list_versions(name: _Name) -> None:
     """Every version of one model with what it was made from; the star marks what is served."""
-    from app.service import open_registry
+    from app.installation import open_registry
 
     with errors_as_text():
         for version in open_registry(settings_from()).versions(name):
@@ -94,7 +95,7 @@ def promote(
     ] = False,
 ) -> None:
     """Let a version serve; running services follow within ANAMORPH_RELOAD_S."""
-    from app.service import open_registry
+    from app.installation import open_registry
 
     with errors_as_text():
         promoted = open_registry(settings_from()).promote(name, version, force=force)
@@ -104,7 +105,7 @@ def promote(
 @app.command()
 def rollback(name: _Name) -> None:
     """Let the version serve that was promoted before the present one."""
-    from app.service import open_registry
+    from app.installation import open_registry
 
     with errors_as_text():
         typer.echo(f"{open_registry(settings_from()).rollback(name).label} serves")
@@ -113,7 +114,7 @@ def rollback(name: _Name) -> None:
 @app.command()
 def delete(name: _Name, version: _Version) -> None:
     """Remove a version for good; refused while it is promoted, or if it ships."""
-    from app.service import open_registry
+    from app.installation import open_registry
 
     with errors_as_text():
         open_registry(settings_from()).delete(name, version)

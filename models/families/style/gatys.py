@@ -14,7 +14,6 @@ from models.families.style.objective import PerceptualTerms
 
 Start = Literal["photo", "noise"]
 
-
 _MAX_EVALUATIONS = 25  # of one step's line search; the optimizer's own default leaves it none
 
 

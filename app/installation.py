@@ -1,0 +1,30 @@
+"""What the settings and the machine give: the models at hand, the device, the code's version."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+import torch
+
+from app.settings import Settings
+from models.registry import Registry
+
+
+def open_registry(settings: Settings) -> Registry:
+    """Return the models that the settings name: published and shipped ones."""
+    return Registry(settings.home, settings.shipped_weights)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the torch device of the setting "auto", "cpu" or "cuda"."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device("cuda:0" if name == "cuda" else name)
+
+
+def code_version() -> str:
+    """Return the version of the installed code; "0" where it runs from a source tree."""
+    try:
+        return version("anamorph")
+    except PackageNotFoundError:
+        return "0"
