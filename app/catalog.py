@@ -79,7 +79,9 @@ class Catalog:
         async with self._switching:
             served = self._served.get(version.name)
             if served is None or served.version.version != version.version:
-                served = await self._in_builder(partial(open_version, version, self._device))
+                served = await self._in_builder(
+                    partial(open_version, version, self._device, served)
+                )
             await asyncio.to_thread(record)
             self._serve(served)
             return served
@@ -113,7 +115,9 @@ class Catalog:
                     )
                     if task and family(version.header.family).task is not task:
                         return
-                    served = await self._in_builder(partial(open_version, version, self._device))
+                    served = await self._in_builder(
+                        partial(open_version, version, self._device, served)
+                    )
             except Exception as error:  # noqa: BLE001 -- what serves now serves on
                 log.error("model not loaded", model=f"{name}@{number}", error=repr(error))
                 self.failed[name] = type(error).__name__

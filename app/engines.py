@@ -6,7 +6,7 @@ import math
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -99,14 +99,9 @@ def build_engine(loaded: LoadedGenerator, device: torch.device) -> Engine:
     """
     twin = FrozenStatistics(loaded.module)
     exact = TorchRunner(loaded.module, twin, device, torch.float32)
-    candidates: list[Runner] = []
-    if device.type == "cpu" and openvino is not None:
-        candidates += _openvino_runners(loaded.module, twin, probe_picture(loaded, 1))
-    if native_bfloat16(device):
-        candidates.append(TorchRunner(loaded.module, twin, device, torch.bfloat16))
     picture = probe_picture(loaded, _PROBE_PX)
     reference = exact.run(picture)
-    for runner in candidates:
+    for runner in _fast_runners(loaded, twin, device):
         psnr_db = _psnr_db(runner.run(picture), reference)
         wanted_db = MIN_BFLOAT16_PSNR_DB if runner.dtype == "bfloat16" else _MIN_FLOAT32_PSNR_DB
         if psnr_db >= wanted_db:
@@ -249,16 +244,26 @@ class OpenVINORunner:
         return answer
 
 
-def _openvino_runners(module: nn.Module, twin: FrozenStatistics, example: Tensor) -> list[Runner]:
+def _fast_runners(
+    loaded: LoadedGenerator, twin: FrozenStatistics, device: torch.device
+) -> Iterator[Runner]:
+    """Yield the ways worth trying before float32 torch, each built when its turn comes."""
+    if device.type == "cpu" and openvino is not None:
+        yield from _openvino_runners(loaded.module, twin, probe_picture(loaded, 1))
+    if native_bfloat16(device):
+        yield TorchRunner(loaded.module, twin, device, torch.bfloat16)
+
+
+def _openvino_runners(
+    module: nn.Module, twin: FrozenStatistics, example: Tensor
+) -> Iterator[Runner]:
     try:
         graph = _convert(module, (example,))
-        runners: list[Runner] = [OpenVINORunner(graph, twin, example, torch.float32)]
         if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            runners.insert(0, OpenVINORunner(graph, twin, example, torch.bfloat16))
+            yield OpenVINORunner(graph, twin, example, torch.bfloat16)
+        yield OpenVINORunner(graph, twin, example, torch.float32)
     except Exception as error:  # noqa: BLE001 -- whatever it stumbles over, torch still runs
         log.warning("OpenVINO does not take the network", error=repr(error))
-        return []
-    return runners
 
 
 def _core() -> Any:
@@ -283,11 +288,23 @@ def _convert(module: nn.Module, example: tuple[Tensor, ...]) -> Any:
     with _TRACING, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the tracer's own, about constants and its age
         # The probe checks the outcome, so the tracer need not run the network twice more.
-        traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(_Opaque(module), example, check_trace=False)  # type: ignore[no-untyped-call]
         try:
             return openvino.convert_model(traced, input=shapes)
         finally:
             _forget_traces()
+
+
+class _Opaque(nn.Module):
+    """A network whose parts the tracer does not see: compiling each takes most of its time."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._hidden = (module,)
+        self.eval()
+
+    def forward(self, *inputs: Tensor) -> Any:
+        return self._hidden[0](*inputs)
 
 
 def _forget_traces() -> None:
