@@ -44,10 +44,17 @@ _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
     "style": {
-        "data": {"load_px": 240, "crop_px": 192, "style_px": 512},
+        "data": {"load_px": 240, "crop_px": 128, "style_px": 512},
         "generator": {"base_channels": 16},
         "objective": {},
-        "training": {"steps": 1400, "batch": 1, "learning_rate": 1e-3, "betas": [0.9, 0.999]},
+        "training": {
+            "steps": 3000,
+            "batch": 1,
+            "optimizer": "muon",
+            "learning_rate": 1e-3,
+            "betas": [0.9, 0.999],
+            "schedule": "cosine",
+        },
     },
 }
 # pix2pix has one generator, whose direction is a matter of the data.

@@ -17,6 +17,7 @@ from models import images, metrics
 from models.checkpoint import LoadedGenerator
 from models.data import PairedSamples, Pictures, reduced, style_image
 from models.errors import InvalidRecipe
+from models.families.style.gatys import Start
 from models.families.style.objective import PerceptualTerms, StyleConfig
 from models.family import Config, Task
 from models.features import load_vgg16
@@ -72,11 +73,24 @@ class StylizeTest(Config):
         limit: how many of them are painted.
         side_px: their short side is brought to this, for a yardstick that is quick enough;
             None leaves them as they are.
+        starts: of the direct optimisation; the paper's is noise, the photo gets further in as many
+            steps where the content weighs much.
     """
 
     photos: str
     limit: int = Field(20, ge=1)
     side_px: int | None = Field(None, ge=32)
+    starts: tuple[Start, ...] = ("noise",)
+
+
+class FacesTest(Config):
+    """[card.evaluation] of an anonymizer, beside the faces its training held out.
+
+    Attributes:
+        people: photos named PERSON_NUMBER, several of each person.
+    """
+
+    people: str
 
 
 def evaluate(
@@ -144,7 +158,8 @@ def evaluate(
             style = style_image(recipe.data, data_root)
             config = cast(StyleConfig, recipe.objective_config())
             terms = PerceptualTerms.load(config, style, features).to(device)
-            return [stylize_table(answers, title, photos, terms, 0 if brief else steps)]
+            steps = 0 if brief else steps
+            return [stylize_table(answers, title, photos, terms, steps, content.starts)]
         case PairedData():
             paired = _parse(PairedTest, table)
             folders = {"train": (paired.test,), "targets": paired.targets}

@@ -241,13 +241,15 @@ def stylize_table(
     photos: Sequence[Pixels],
     terms: PerceptualTerms,
     steps: int,
+    starts: Sequence[Start] = ("noise",),
 ) -> Table:
     """Compare the objective of the answers with what direct optimisation of each photo reaches.
 
-    Takes about 4 `steps` forward and backward passes of VGG16 a photo; 0 goes without it.
+    Takes about 2 `steps` forward and backward passes of VGG16 for each photo and start; 0 goes
+    without it.
     """
-    starts: dict[str, Start] = {"from the photo": "photo", "from noise": "noise"}
-    starts = {f"{steps} L-BFGS steps {words}": start for words, start in starts.items() if steps}
+    words: dict[Start, str] = {"photo": "from the photo", "noise": "from noise"}
+    yardsticks = {f"{steps} L-BFGS steps {words[start]}": start for start in starts if steps}
     measured = []
     for seed, photo in enumerate(tqdm(photos, unit="photo", leave=False, disable=None)):
         content = _tensor(photo, terms)
@@ -256,9 +258,13 @@ def stylize_table(
             painted = [_tensor(answer(photo), terms) for answer in answers.values()]
             ours = [float(objective(picture, target, terms)) for picture in painted]
             unchanged = float(objective(content, target, terms))
-        best = [optimise(content, terms, steps, start, seed)[1][-1] for start in starts.values()]
+        best = [
+            optimise(content, terms, steps, start, seed)[1][-1] for start in yardsticks.values()
+        ]
         measured.append([*ours, *best, unchanged])
-    means = dict(zip((*answers, *starts, _PHOTO), np.mean(measured, axis=0).tolist(), strict=True))
+    means = dict(
+        zip((*answers, *yardsticks, _PHOTO), np.mean(measured, axis=0).tolist(), strict=True)
+    )
     factors = terms.weights
     weighted = " + ".join(f"{factor:g} {term}" for term, factor in factors.items())
     protocols = {
@@ -266,16 +272,17 @@ def stylize_table(
         f"{terms.config.content_layer}, style at {', '.join(terms.config.style_layers)} of VGG16), "
         "mean over photos; lower is better",
     }
-    if steps:
-        protocols |= {
-            "/ photo": f"over the objective of {steps} L-BFGS steps (Gatys et al. 2016) "
-            "from the photo",
-            "/ noise": "the same from uniform noise",
-        }
+    for start in yardsticks.values():
+        protocols[f"/ {start}"] = (
+            f"over the objective of {steps} L-BFGS steps (Gatys et al. 2016) {words[start]}"
+        )
     return Table(
         f"{title}: {len(photos)} photos",
         protocols,
-        {row: (mean, *(mean / means[start] for start in starts)) for row, mean in means.items()},
+        {
+            row: (mean, *(mean / means[yardstick] for yardstick in yardsticks))
+            for row, mean in means.items()
+        },
     )
 
 

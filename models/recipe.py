@@ -70,6 +70,8 @@ class TrainingConfig(Config):
     """The loop's own settings.
 
     Attributes:
+        optimizer: of the generators; "muon" learns from fewer steps where nothing
+            is adversarial. Discriminators always have Adam.
         precision: "auto" is bf16 where the device multiplies it natively (CUDA, AMX).
         schedule: "constant", "linear" (constant for half the steps, then linearly to zero) or
             "cosine" (to zero).
@@ -82,6 +84,7 @@ class TrainingConfig(Config):
 
     steps: int = Field(ge=1)
     batch: int = Field(1, ge=1)
+    optimizer: Literal["adam", "muon"] = "adam"
     learning_rate: float = Field(2e-4, gt=0, lt=1)
     discriminator_learning_rate: float | None = Field(None, gt=0, lt=1)
     betas: tuple[float, float] = (0.5, 0.999)

@@ -21,7 +21,7 @@ from models.distributed import any_rank, average_gradients, process_group
 from models.errors import DivergedTraining, InvalidRecipe
 from models.families import FAMILIES
 from models.objective import Objective
-from models.optimization import adam, rate_factor, restore
+from models.optimization import Muon, adam, rate_factor, restore
 from models.precision import autocast
 from models.publication import publish
 from models.recipe import ContentData, Recipe
@@ -121,8 +121,9 @@ class _Run:
             if config.ema
             else None
         )
-        self.optimizers = {
-            "generators": adam(self.objective.generators, config.learning_rate, config.betas),
+        optimizer = Muon if config.optimizer == "muon" else adam
+        self.optimizers: dict[str, torch.optim.Optimizer] = {
+            "generators": optimizer(self.objective.generators, config.learning_rate, config.betas),
         }
         if self.objective.discriminators:
             rate = config.discriminator_learning_rate or config.learning_rate

@@ -27,7 +27,7 @@ TESTS: dict[str, Any] = {
     "pix2pix": {"test": "pairs"},
     "cyclegan": {"AtoB": UNPAIRED},
     "srgan-regression": {"sets": ["bench"]},
-    "style": {"photos": "warm", "limit": 1},
+    "style": {"photos": "warm", "limit": 1, "starts": ["photo", "noise"]},
 }
 
 
@@ -173,7 +173,7 @@ def test_recipes_of_the_project_name_their_tests(path: Path, shared: Path):
         named = {
             key: value
             for key, value in test.items()
-            if key not in ("limit", "side_px", "reference")
+            if key not in ("limit", "side_px", "reference", "starts")
         }
         folders = named.pop("sets", None) or list(named.values())
         assert folders

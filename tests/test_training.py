@@ -150,12 +150,13 @@ def test_resumes_bit_for_bit(stage: str, data_root: Path, tmp_path: Path):
     [
         ("srgan-regression", {"channels_last": True, "schedule": "cosine", "warmup_steps": 3}),
         ("pix2pix", {"ema": 0, "workers": 2, "precision": "bfloat16"}),
+        ("srgan-regression", {"channels_last": True, "optimizer": "muon"}),
     ],
 )
 def test_resumes_whatever_the_options(
     stage: str, options: dict[str, Any], data_root: Path, tmp_path: Path
 ):
-    """Memory layout, precision, loading processes and averaging leave a resume bit for bit."""
+    """Layout, precision, loading, averaging and optimizer leave a resume bit for bit."""
     recipe = tiny_recipe(stage, steps=6, **options)
     run(recipe, tmp_path / "whole", data_root)
     run(recipe, tmp_path / "halves", data_root, stop_after=3)
