@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
-import os
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -12,32 +9,35 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands import datasets, jobs, models
+from app.commands import datasets, faces, jobs, models
 from app.commands.common import errors_as_text, settings_from
-from models.images import FORMAT_OF_SUFFIX, Format
+from app.commands.pictures import (
+    Device,
+    Input,
+    Output,
+    Quality,
+    format_of,
+    with_service,
+    write_whole,
+)
 
 if TYPE_CHECKING:
-    from app.inference import Plan
+    from app.inference import Plan, Result
     from app.service import Service
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Image-to-image generation.")
 app.add_typer(models.app, name="models")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(datasets.app, name="datasets")
-
-_Input = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Picture to read.")]
-_Output = Annotated[
-    Path, typer.Argument(help="Picture to write; its suffix chooses the format.", dir_okay=False)
-]
-_Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda")]
-_Quality = Annotated[int | None, typer.Option(min=1, max=100, help="For jpeg, webp and avif.")]
+app.command()(faces.anonymize)
+app.command()(faces.restore)
 
 
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option()] = None,
     port: Annotated[int | None, typer.Option()] = None,
-    device: _Device = None,
+    device: Device = None,
     worker: Annotated[
         bool | None, typer.Option(help="Start a worker that trains beside the service.")
     ] = None,
@@ -51,7 +51,7 @@ def serve(
 
 @app.command()
 def worker(
-    device: _Device = None,
+    device: Device = None,
     until_stdin_closes: Annotated[bool, typer.Option("--until-stdin-closes", hidden=True)] = False,
 ) -> None:
     """Train what is in the queue, one job at a time; start one for each device."""
@@ -66,30 +66,30 @@ def worker(
 
 @app.command()
 def translate(
-    source: _Input,
-    target: _Output,
+    source: Input,
+    target: Output,
     model: Annotated[str, typer.Option(help="For example facades.")],
-    device: _Device = None,
-    quality: _Quality = None,
+    device: Device = None,
+    quality: Quality = None,
 ) -> None:
     """Turn a picture of one domain into one of another."""
     from app.plans import translate_plan
     from app.schemas import TranslateParams
 
     with errors_as_text():
-        params = TranslateParams(model=model, format=_format_of(target), quality=quality)
+        params = TranslateParams(model=model, format=format_of(target), quality=quality)
         _apply(source, target, device, params.model, partial(translate_plan, params=params))
 
 
 @app.command()
 def upscale(
-    source: _Input,
-    target: _Output,
+    source: Input,
+    target: Output,
     scale: Annotated[int, typer.Option(min=2, max=4)] = 4,
     detail: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     model: Annotated[str | None, typer.Option()] = None,
-    device: _Device = None,
-    quality: _Quality = None,
+    device: Device = None,
+    quality: Quality = None,
 ) -> None:
     """Enlarge a picture 2, 3 or 4 times."""
     from app.plans import upscale_plan
@@ -97,20 +97,20 @@ def upscale(
 
     with errors_as_text():
         params = UpscaleParams(
-            scale=scale, detail=detail, model=model, format=_format_of(target), quality=quality
+            scale=scale, detail=detail, model=model, format=format_of(target), quality=quality
         )
         _apply(source, target, device, None, partial(upscale_plan, params=params))
 
 
 @app.command()
 def stylize(
-    source: _Input,
-    target: _Output,
+    source: Input,
+    target: Output,
     style: Annotated[str, typer.Option(help="For example starry-night.")],
     strength: Annotated[float, typer.Option(min=0, max=1)] = 1.0,
     keep_colors: Annotated[bool, typer.Option()] = False,
-    device: _Device = None,
-    quality: _Quality = None,
+    device: Device = None,
+    quality: Quality = None,
 ) -> None:
     """Paint a picture in a style."""
     from app.plans import stylize_plan
@@ -121,7 +121,7 @@ def stylize(
             style=style,
             strength=strength,
             keep_colors=keep_colors,
-            format=_format_of(target),
+            format=format_of(target),
             quality=quality,
         )
         _apply(source, target, device, params.style, partial(stylize_plan, params=params))
@@ -140,7 +140,7 @@ def evaluate(
     features: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="VGG16 weights.")
     ] = None,
-    device: _Device = None,
+    device: Device = None,
     record: Annotated[
         bool, typer.Option("--record", help="Write the figures into the file's card.")
     ] = False,
@@ -177,7 +177,7 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run; by default runs/RECIPE in the home.")
     ] = None,
-    device: _Device = None,
+    device: Device = None,
     features: Annotated[Path | None, typer.Option(help="VGG16 weights.")] = None,
     stop_after: Annotated[int | None, typer.Option(min=1, help="Pause at this step.")] = None,
     changes: Annotated[
@@ -221,28 +221,18 @@ def _apply(
 ) -> None:
     """Answer one picture in this process, loading only `model` (None: every upscaler)."""
     from app import inference
-    from app.logs import configure_logs
-    from app.service import Service
     from models.family import Task
 
-    configure_logs("warning")
+    async def answer(service: Service) -> Result:
+        name = model and model.partition("@")[0]
+        await service.catalog.load(name=name, task=None if name else Task.UPSCALE)
+        return await inference.run(service, source.read_bytes(), await make_plan(service))
 
-    async def answer() -> None:
-        service = Service(settings_from(device=device, deadline_s=math.inf))
-        service.start(load=False)
-        try:
-            name = model and model.partition("@")[0]
-            await service.catalog.load(name=name, task=None if name else Task.UPSCALE)
-            plan = await make_plan(service)
-            result = await inference.run(service, source.read_bytes(), plan)
-        finally:
-            await service.close()
-        _write(target, result.data)
-        height, width = result.size
-        seconds = sum(result.seconds.values())
-        typer.echo(f"{target}: {width} x {height}, {result.model.label}, {seconds:.2f} s", err=True)
-
-    asyncio.run(answer())
+    result = with_service(device, answer)
+    write_whole(target, result.data)
+    height, width = result.size
+    seconds = sum(result.seconds.values())
+    typer.echo(f"{target}: {width} x {height}, {result.model.label}, {seconds:.2f} s", err=True)
 
 
 def _find_model(home: Path, reference: str) -> Path:
@@ -251,25 +241,6 @@ def _find_model(home: Path, reference: str) -> Path:
 
     path = Path(reference)
     return path if path.is_file() else Registry(home).resolve(reference).path
-
-
-def _write(target: Path, data: bytes) -> None:
-    """Write whole or not at all."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        partial.write_bytes(data)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _format_of(target: Path) -> Format:
-    try:
-        return FORMAT_OF_SUFFIX[target.suffix.lower()]
-    except KeyError:
-        raise typer.BadParameter(
-            f"the suffix must be one of {', '.join(FORMAT_OF_SUFFIX)}"
-        ) from None
 
 
 if __name__ == "__main__":

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -19,14 +17,8 @@ from torch import Tensor, nn
 from app.frozen import Drift, FrozenStatistics
 from models.checkpoint import LoadedGenerator
 from models.errors import InvalidCheckpoint
+from models.openvino_core import new_core, openvino
 from models.precision import native_bfloat16
-
-# Left alone, OpenVINO reports every import and conversion to its maker's web statistics.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-try:
-    import openvino
-except ImportError:  # no wheel for this machine
-    openvino = None
 
 MIN_BFLOAT16_PSNR_DB = 40.0
 """A model that falls below this against its float32 answer runs in float32."""
@@ -209,7 +201,7 @@ class OpenVINORunner:
         self._compiled = self._compile(graph)
 
     def _compile(self, graph: Any) -> Any:
-        return _core().compile_model(
+        return new_core().compile_model(
             graph,
             "CPU",
             {
@@ -259,27 +251,11 @@ def _openvino_runners(
 ) -> Iterator[Runner]:
     try:
         graph = _convert(module, (example,))
-        if "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if "BF16" in new_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             yield OpenVINORunner(graph, twin, example, torch.bfloat16)
         yield OpenVINORunner(graph, twin, example, torch.float32)
     except Exception as error:  # noqa: BLE001 -- whatever it stumbles over, torch still runs
         log.warning("OpenVINO does not take the network", error=repr(error))
-
-
-def _core() -> Any:
-    """Return a Core whose CPU plugin is loaded, by a thread that ends with that.
-
-    The plugin gives the thread that loads it an alternate signal stack of its own and frees it
-    with itself, whoever uses it then: the next signal there would end the process.
-    """
-
-    def load() -> Any:
-        core = openvino.Core()
-        core.get_property("CPU", "FULL_DEVICE_NAME")
-        return core
-
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(load).result()
 
 
 def _convert(module: nn.Module, example: tuple[Tensor, ...]) -> Any:

@@ -91,6 +91,26 @@ class UploadTimeout(ServiceError):
     """The body took longer than `upload_timeout_s` (`dataset_timeout_s`) to arrive."""
 
 
+class NoFace(ServiceError):
+    """No face was found where one was to be anonymized."""
+
+
+class InvalidPasscode(ServiceError):
+    """A passcode that is empty, too long or no text; the text never repeats it."""
+
+
+class NoSeal(ServiceError):
+    """The picture carries no sealed faces, and nothing else here could restore it."""
+
+
+class DamagedSeal(ServiceError):
+    """A picture or its seal was altered after sealing."""
+
+
+class WrongPasscode(ServiceError):
+    """The seal is whole and does not open with this passcode."""
+
+
 class ClientLeft(ServiceError):
     """The client closed the connection; nobody reads this answer."""
 
@@ -117,6 +137,10 @@ class QueueFull(Busy):
 
 class MemoryFull(Busy):
     """The pictures under way hold `max_memory_bytes` already."""
+
+
+class TooManyAttempts(Busy):
+    """A client or a sealed picture has seen `restore_attempts_per_minute`."""
 
 
 class NotReady(Busy):
@@ -158,6 +182,11 @@ KINDS: dict[type[AnamorphError], Kind] = {
     DatasetNotFound: Kind(404, "dataset_not_found", "No such dataset"),
     DatasetInUse: Kind(409, "dataset_in_use", "The dataset is in use"),
     StorageFull: Kind(507, "storage_full", "The disk is full"),
+    NoFace: Kind(422, "no_face", "No face was found"),
+    InvalidPasscode: Kind(422, "invalid_passcode", "The passcode is not valid"),
+    NoSeal: Kind(422, "no_seal", "The picture carries no sealed faces"),
+    DamagedSeal: Kind(422, "damaged_seal", "The sealed picture was altered"),
+    WrongPasscode: Kind(403, "wrong_passcode", "The passcode is wrong"),
     ClientLeft: Kind(499, "client_left", "The client closed the connection"),
     TakesTooLong: Kind(413, "takes_too_long", "The picture would take too long"),
     DeadlineExceeded: Kind(504, "deadline_exceeded", "The answer took too long"),
@@ -167,6 +196,7 @@ KINDS: dict[type[AnamorphError], Kind] = {
     Busy: Kind(503, "busy", "The service is busy"),
     QueueFull: Kind(503, "queue_full", "The queue is full"),
     MemoryFull: Kind(503, "memory_full", "Too many large pictures are under way"),
+    TooManyAttempts: Kind(429, "too_many_attempts", "Too many attempts"),
     NotReady: Kind(503, "not_ready", "The service is not ready"),
     model_errors.ImageError: Kind(422, "unusable_image", "The image cannot be used"),
     model_errors.UnsupportedImage: Kind(415, "unsupported_image", "The format is not taken"),

@@ -16,8 +16,8 @@ from app.installation import code_version
 from app.jobs import Jobs
 from app.logs import configure_logs
 from app.middleware import BodyLimit, Observe
-from app.routes import datasets, docs, images, models, service, training
-from app.schemas import ImageAnswer, Problem
+from app.routes import anonymizing, datasets, docs, images, models, restoring, service, training
+from app.schemas import AnonymizeAnswer, ImageAnswer, Problem, RestoreAnswer
 from app.service import Service
 from app.settings import Settings
 
@@ -27,7 +27,7 @@ class _App(FastAPI):
         """Add the schemas that routes which read their own body refer to."""
         document = super().openapi()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (ImageAnswer, Problem):
+        for model in (ImageAnswer, AnonymizeAnswer, RestoreAnswer, Problem):
             schemas.setdefault(model.__name__, model.model_json_schema())
         return document
 
@@ -64,7 +64,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     running.datasets.in_use = jobs.using
     app.state.leaving = threading.Event()  # set when the server is told to stop: streams end
     errors.install(app)
-    for module in (images, models, datasets, training, service, docs):
+    for module in (images, anonymizing, restoring, models, datasets, training, service, docs):
         app.include_router(module.router)
     body_limits = {
         "": ("max_upload_bytes", settings.max_upload_bytes),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 
 from prometheus_client import (
@@ -14,6 +15,20 @@ from prometheus_client import (
 )
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Laps:
+    """The seconds of one answer's stages, in the order in which they end."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._started = time.monotonic()
+
+    def end(self, stage: str) -> None:
+        """Note that a stage ends and the next begins."""
+        ended = time.monotonic()
+        self.seconds[stage] = ended - self._started
+        self._started = ended
 
 
 class Metrics:

@@ -11,7 +11,7 @@ from app.engines import Engine, build_engine, interpolate, probe_picture
 from app.pace import Pace, measure_pace
 from models.checkpoint import LoadedGenerator, load_generator
 from models.errors import InvalidCheckpoint
-from models.family import Family, SizeRule
+from models.family import Family, SizeRule, Task
 from models.registry import ModelVersion
 
 _GOLDEN_PX = 64
@@ -69,7 +69,7 @@ def _open(
     before: Served | None = None,
 ) -> Served:
     channels_in = int(getattr(loaded.config, "channels_in", 3))
-    if channels_in not in (1, 3):
+    if channels_in not in (1, 3) and loaded.family.task is not Task.ANONYMIZE:
         raise InvalidCheckpoint(f"{label} takes {channels_in} channels, not a picture")
     engine = build_engine(loaded, device)
     scale = loaded.family.scale(loaded.config)

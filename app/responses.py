@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -54,14 +54,18 @@ class HeldResponse(Response):
 
 def headers_of(result: Result) -> dict[str, str]:
     """Return what every answer tells about its model, device and times."""
-    timings = ", ".join(f"{stage};dur={s * 1000:.1f}" for stage, s in result.seconds.items())
     return {
         "X-Model": result.model.label,
         "X-Weights-SHA256": result.model.sha256,
         "X-Compute": result.compute,
-        "Server-Timing": timings,
+        "Server-Timing": server_timing(result.seconds),
         "Vary": "Accept",
     }
+
+
+def server_timing(seconds: Mapping[str, float]) -> str:
+    """Return the value of the Server-Timing header."""
+    return ", ".join(f"{stage};dur={s * 1000:.1f}" for stage, s in seconds.items())
 
 
 def as_json(result: Result) -> bytes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SecretStr, field_validator
+from pydantic_core import from_json
 
 from models.checkpoint import NAME_PATTERN
 from models.images import Format
@@ -68,6 +69,65 @@ class StylizeParams(ImageParams):
     keep_colors: bool = Field(False, description="The input's colours, the style's brightness.")
 
 
+Method = Literal["generate", "blur", "pixelate", "solid"]
+FaceBox = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+
+
+class AnonymizeParams(ImageParams):
+    """The picture with other faces."""
+
+    method: Method = Field(
+        "generate",
+        description="generate makes another face. The others are there for comparison; blur and "
+        "pixelate are weak: recognisers see through them.",
+    )
+    passcode: SecretStr | None = Field(
+        None,
+        description="1 to 1,024 characters with which /v1/restore brings the faces back; they "
+        "travel encrypted in the answer, which is then png, jpeg or webp. In the form or the "
+        "header X-Passcode, never in the URL. Without it nothing of the faces is kept.",
+    )
+    faces: Annotated[list[FaceBox], Field(min_length=1, max_length=256)] | None = Field(
+        None,
+        description="JSON: [[left, top, right, bottom], ...] in pixels of the upright picture, to "
+        "be anonymized instead of what is found.",
+        examples=["[[120, 80, 260, 270]]"],
+        json_schema_extra={"type": "string"},
+    )
+    allow_no_face: bool = Field(
+        False, description="Answer a picture without faces as it is, instead of refusing it."
+    )
+    model: ModelName | None = Field(
+        None,
+        description="A generator by name; by default face-identity with a passcode, "
+        "face-surroundings without one.",
+    )
+
+    @field_validator("faces", mode="before")
+    @classmethod
+    def _parsed(cls, value: Any) -> Any:
+        return from_json(value) if isinstance(value, str) else value
+
+
+class RestoreParams(ImageParams):
+    """An anonymized picture with its faces back."""
+
+    passcode: SecretStr = Field(
+        description="What the picture was anonymized with: 1 to 1,024 characters. In the form or "
+        "the header X-Passcode, never in the URL."
+    )
+    decoy: bool = Field(
+        False,
+        description="Answer a wrong passcode with another plausible face, and do not tell which "
+        "it was.",
+    )
+    model: ModelName | None = Field(
+        None,
+        description="The generator that the picture was anonymized by; face-identity by default. "
+        "Not needed where the picture carries its seal.",
+    )
+
+
 class ImageAnswer(BaseModel):
     """The answer to `Accept: application/json`."""
 
@@ -80,6 +140,42 @@ class ImageAnswer(BaseModel):
     model: str
     weights_sha256: str
     compute: str
+    timings_ms: dict[str, float]
+
+
+class AnonymizedFace(BaseModel):
+    """One face that was anonymized."""
+
+    box: tuple[int, int, int, int] = Field(description="left, top, right, bottom in pixels.")
+    confidence: float | None = Field(description="That it is a face; none for a box of yours.")
+    uncertain: bool = Field(description="It may be none, and was anonymized all the same.")
+    method: Method
+
+
+class AnonymizeAnswer(BaseModel):
+    """The answer of /v1/anonymize to `Accept: application/json`."""
+
+    image: str = Field(description="base64 of the encoded picture")
+    media_type: str
+    width: int
+    height: int
+    faces: list[AnonymizedFace]
+    sealed: bool = Field(description="The faces travel in the picture, for the passcode.")
+    model: str | None = Field(description="The generator; none with the other methods.")
+    weights_sha256: str | None
+    timings_ms: dict[str, float]
+
+
+class RestoreAnswer(BaseModel):
+    """The answer of /v1/restore to `Accept: application/json`."""
+
+    image: str = Field(description="base64 of the encoded picture")
+    media_type: str
+    width: int
+    height: int
+    restored: Literal["exact", "approximate", "undisclosed"]
+    model: str | None = Field(description="That made the faces; none if they are exact.")
+    weights_sha256: str | None
     timings_ms: dict[str, float]
 
 
@@ -146,6 +242,7 @@ _BINARY = {"type": "string", "format": "binary"}
 _IMAGES: dict[str, Any] = {f"image/{name}": {"schema": _BINARY} for name in get_args(Format)}
 _PROBLEMS = {
     400: "The body does not parse",
+    403: "The passcode is wrong",
     404: "Nothing of that name",
     406: "Accept names nothing we can answer",
     408: "The upload took too long",
@@ -153,13 +250,20 @@ _PROBLEMS = {
     413: "The upload, the picture or its answer is beyond a limit, which the text names",
     415: "The content is none of the accepted formats",
     422: "A parameter or the image is not valid",
+    429: "Too many attempts; see Retry-After",
     503: "Busy or not ready; see Retry-After",
     504: "No answer within the deadline",
     507: "The disk is full",
 }
 
 
-_IMAGE_PROBLEMS = [status for status in _PROBLEMS if status not in (409, 507)]
+_IMAGE_PROBLEMS = [status for status in _PROBLEMS if status not in (403, 409, 429, 507)]
+_IMAGE_HEADERS = {
+    "X-Model": "name@version",
+    "X-Weights-SHA256": "of the weights file",
+    "X-Compute": "device; dtype; tiles=n; batch=n",
+    "Server-Timing": "decode, queue, forward and encode, in ms",
+}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -168,19 +272,37 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _PROBLEMS[status], "content": content} for status in statuses}
 
 
-def image_operation(params: type[ImageParams], example: dict[str, Any]) -> dict[str, Any]:
+def secret_fields(params: type[BaseModel]) -> list[str]:
+    """Return the names of the fields that are never taken from a URL."""
+    secret = (SecretStr, SecretStr | None)
+    return [name for name, field in params.model_fields.items() if field.annotation in secret]
+
+
+def header_of(field: str) -> str:
+    """Return the header that a secret field may come in instead."""
+    return f"X-{field.title()}"
+
+
+def image_operation(
+    params: type[ImageParams],
+    example: dict[str, Any],
+    answer_model: type[BaseModel] = ImageAnswer,
+    headers: dict[str, str] = _IMAGE_HEADERS,
+    more_problems: tuple[int, ...] = (),
+) -> dict[str, Any]:
     """Return the keywords of a route that reads its image and `params` itself.
 
     The same fields are described twice: beside the file in a multipart body, and as query
-    parameters for a raw body.
+    parameters, or headers for secrets, for a raw body.
     """
     schema = params.model_json_schema()
     fields: dict[str, Any] = schema["properties"]
     required: list[str] = schema.get("required", [])
+    secrets = secret_fields(params)
     query = [
         {
-            "name": name,
-            "in": "query",
+            "name": header_of(name) if name in secrets else name,
+            "in": "header" if name in secrets else "query",
             "required": False,
             "schema": field,
             "description": field.get("description", "") + " (required)" * (name in required),
@@ -195,16 +317,10 @@ def image_operation(params: type[ImageParams], example: dict[str, Any]) -> dict[
     }
     answer: dict[str, Any] = {"description": "The picture", "content": dict(_IMAGES)}
     answer["headers"] = {
-        name: {"schema": {"type": "string"}, "description": text}
-        for name, text in {
-            "X-Model": "name@version",
-            "X-Weights-SHA256": "of the weights file",
-            "X-Compute": "device; dtype; tiles=n; batch=n",
-            "Server-Timing": "decode, queue, forward and encode, in ms",
-        }.items()
+        name: {"schema": {"type": "string"}, "description": text} for name, text in headers.items()
     }
-    responses = problems(*_IMAGE_PROBLEMS)
-    json_answer = {"schema": {"$ref": "#/components/schemas/ImageAnswer"}}
+    responses = problems(*_IMAGE_PROBLEMS, *more_problems)
+    json_answer = {"schema": {"$ref": f"#/components/schemas/{answer_model.__name__}"}}
     answer["content"]["application/json"] = json_answer
     responses[200] = answer
     body = {

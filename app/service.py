@@ -6,12 +6,14 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 import structlog
 import torch
 
 from app.admission import Budget
+from app.attempts import Attempts
 from app.batcher import Batcher
 from app.catalog import Catalog
 from app.datasets import open_datasets
@@ -19,6 +21,7 @@ from app.installation import choose_device, open_registry
 from app.metrics import Metrics
 from app.pace import Line
 from app.settings import Settings
+from models.faces import Detector, open_detector
 from models.images import Limits
 
 T = TypeVar("T")
@@ -41,6 +44,7 @@ class Service:
             settings.max_batch or default_batch, settings.max_wait_ms, settings.queue_limit
         )
         self.budget = Budget(settings.max_memory_bytes)
+        self.restorations = Attempts(settings.restore_attempts_per_minute)
         self.line = Line(settings.deadline_s)
         self.metrics = Metrics()
         self.metrics.gauge(
@@ -61,6 +65,7 @@ class Service:
         self.datasets = open_datasets(settings)
         self.dataset_uploads = asyncio.Semaphore(4)
         self._loading: asyncio.Task[None] | None = None
+        self._detector: asyncio.Task[Detector] | None = None
 
     def start(self, *, load: bool = True) -> None:
         """Begin to take work and to `load` the models; call within the running event loop."""
@@ -80,6 +85,14 @@ class Service:
         self.datasets.close()
         for pool in (self._tiler, self._codecs, self._checker):
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
+
+    async def detector(self) -> Detector:
+        """Return what finds faces, opened when somebody first asks for it."""
+        if self._detector is None:
+            path = self.settings.face_detector
+            opening = self.in_codecs(partial(open_detector, self.device, path))
+            self._detector = asyncio.create_task(opening)
+        return await asyncio.shield(self._detector)  # others may wait for the same one
 
     def tile_px(self, scale: int) -> int:
         """Side of a tile in input pixels, for a network that enlarges `scale` times."""

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, FilePath
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
@@ -66,6 +66,9 @@ class Settings(BaseSettings):
         description="Of the queue of jobs; by default an SQLite file in `home`.",
     )
     vgg16: Path | None = Field(None, description="VGG16 weights, for training and evaluation.")
+    face_detector: FilePath | None = Field(
+        None, description="ONNX file of YuNet, to find faces instead of the MTCNN that is built in."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     max_upload_bytes: int = Field(64 * _MIB, ge=1)
@@ -94,6 +97,11 @@ class Settings(BaseSettings):
         60.0,
         gt=0,
         description="For a whole upload, and for a client to take a piece of the answer.",
+    )
+    restore_attempts_per_minute: int = Field(
+        10,
+        ge=1,
+        description="Wrong passcodes for /v1/restore, of one client and for one picture.",
     )
     max_dataset_bytes: int = Field(2 * _GIB, ge=1, description="Of an uploaded zip.")
     max_dataset_unpacked_bytes: int = Field(8 * _GIB, ge=1, description="Of all its pictures.")

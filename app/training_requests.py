@@ -73,8 +73,8 @@ def recipe_of(request: TrainingRequest, datasets: DatasetStore, registry: Regist
         InvalidRecipe, InvalidParameter: naming each key that is wrong.
         DatasetNotFound, ModelNotFound: there is no such dataset or base model.
     """
-    if request.family not in FAMILIES:
-        raise InvalidParameter(f"family: there are {', '.join(sorted(FAMILIES))}")
+    if request.family not in _DEFAULTS:  # anonymizers need aligned faces, which no dataset has
+        raise InvalidParameter(f"family: jobs train {', '.join(sorted(_DEFAULTS))}")
     data, evaluation = datasets.get(request.dataset).recipe_tables(request.direction)
     base = registry.resolve(request.base) if request.base else None
     if base and base.header.family != request.family:
@@ -84,9 +84,9 @@ def recipe_of(request: TrainingRequest, datasets: DatasetStore, registry: Regist
         raise InvalidRecipe("; ".join(f"data.{key}: is for the dataset to say" for key in wrong))
     if "steps" in asked.training:
         raise InvalidRecipe("training.steps: give steps or minutes beside the hyperparameters")
-    defaults = _DEFAULTS.get(request.family, {})
-    training = {"steps": 1000} | defaults.get("training", {}) | _REPORTS | asked.training
-    if base and "learning_rate" not in asked.training and "learning_rate" in training:
+    defaults = _DEFAULTS[request.family]
+    training = defaults["training"] | _REPORTS | asked.training
+    if base and "learning_rate" not in asked.training:
         training["learning_rate"] *= _FINE_TUNING
     if request.steps is not None:
         training["steps"] = request.steps
@@ -96,10 +96,10 @@ def recipe_of(request: TrainingRequest, datasets: DatasetStore, registry: Regist
             "seed": request.seed,
             "models": _names(request),
             "initial": _initial(request, base, registry) if base else {},
-            "data": defaults.get("data", {}) | data | asked.data,
-            "generator": (base.header.generator if base else defaults.get("generator", {}))
+            "data": defaults["data"] | data | asked.data,
+            "generator": (base.header.generator if base else defaults["generator"])
             | asked.generator,
-            "objective": defaults.get("objective", {}) | asked.objective,
+            "objective": defaults["objective"] | asked.objective,
             "training": training,
             "card": {"evaluation": evaluation},
         }

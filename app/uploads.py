@@ -20,11 +20,12 @@ from app.errors import (
     UnsupportedEncoding,
     UploadTimeout,
 )
+from app.schemas import header_of, secret_fields
 
 P = TypeVar("P", bound=BaseModel)
 
 _MAX_FIELDS = 32
-_MAX_FIELD_BYTES = 4096
+_MAX_FIELD_BYTES = 16 * 1024  # the boxes of a few hundred faces
 
 
 class _Parser(MultiPartParser):
@@ -91,10 +92,11 @@ async def read_upload(request: Request, params: type[P], timeout_s: float) -> tu
     """Return the image's bytes and the validated parameters.
 
     The image is the file in the multipart field `image`, or else the whole body; parameters are
-    form fields or query parameters. Raises the ServiceErrors that name what is wrong with them.
+    form fields or query parameters, secrets form fields or headers. Raises the ServiceErrors that
+    name what is wrong with them.
     """
     _refuse_compressed(request)
-    fields = list(request.query_params.multi_items())
+    fields = _outside_the_body(request, params)
     if not _is_multipart(request):
         values = _validated(fields, params)  # a fault here spares us the body
     try:
@@ -109,6 +111,22 @@ async def read_upload(request: Request, params: type[P], timeout_s: float) -> tu
     if not data:
         raise MissingImage("the image is empty")
     return data, values
+
+
+def _outside_the_body(request: Request, params: type[BaseModel]) -> list[tuple[str, str]]:
+    fields = list(request.query_params.multi_items())
+    for name in secret_fields(params):
+        header = header_of(name)
+        if name in request.query_params:
+            raise InvalidParameter(
+                f"{name}: URLs end up in logs; send it as a form field or in the header {header}"
+            )
+        for value in request.headers.getlist(header):
+            try:
+                fields.append((name, value.encode("latin-1").decode()))
+            except UnicodeDecodeError:
+                raise InvalidParameter(f"{header}: not UTF-8") from None
+    return fields
 
 
 def _is_multipart(request: Request) -> bool:

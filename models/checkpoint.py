@@ -140,7 +140,10 @@ def assemble(
     """
     _check_shapes(_shapes(state), module)
     _check_finite(state)
-    weights = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    # Copied, as some kernels round by how memory is aligned, and in a file it is as it comes.
+    weights = {
+        k: v.to(torch.float32, copy=True) if v.is_floating_point() else v for k, v in state.items()
+    }
     module.load_state_dict(weights, assign=True)
     module.eval().requires_grad_(False)
     return LoadedGenerator(kind, config, module, header, sha256)

@@ -16,8 +16,18 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from models import images
+from models.alignment import LANDMARKS
 from models.errors import ImageError, InvalidDataset
-from models.recipe import ContentData, Data, HighResolutionData, PairedData, UnpairedData
+from models.faces import Detector
+from models.mtcnn import MTCNN
+from models.recipe import (
+    ContentData,
+    Data,
+    FacesData,
+    HighResolutionData,
+    PairedData,
+    UnpairedData,
+)
 
 log = logging.getLogger(__name__)
 
@@ -240,6 +250,50 @@ class ContentSamples(Samples):
         return {"content": signed(self._augment(self._pictures[self._order[k]]))}
 
 
+class FaceSamples(Samples):
+    """An aligned "face" and, where asked for, its "landmarks", (5, 2) in pixels."""
+
+    def __init__(self, data: FacesData, root: Path, seed: int) -> None:
+        super().__init__(seed)
+        self._pictures = Pictures(root, data.train)
+        every = data.held_out
+        self._trained = [i for i in range(len(self._pictures)) if not every or i % every]
+        self._order = _Shuffled(len(self._trained), seed)
+        self._size = [data.crop_px, data.crop_px]
+        self._flip = data.flip
+        self._landmarks: dict[int, Tensor] = {}
+        self._detector = MTCNN(torch.device("cpu")) if data.landmarks else None
+
+    def draw(self, k: int) -> Sample:
+        index = self._trained[self._order[k]]
+        face = self._pictures[index]
+        if list(face.shape[1:]) != self._size:
+            face = v2.functional.resize(
+                face, self._size, interpolation=v2.InterpolationMode.BICUBIC, antialias=True
+            )
+        mirror = self._flip and bool(torch.rand(()) < 0.5)
+        sample = {"face": signed(face.flip(2) if mirror else face)}
+        if self._detector:
+            if index not in self._landmarks:
+                self._landmarks[index] = _landmarks(self._detector, face)
+            points = self._landmarks[index]
+            sample["landmarks"] = _mirrored(points, self._size[1]) if mirror else points
+        return sample
+
+
+def _landmarks(detector: Detector, face: Tensor) -> Tensor:
+    """Return (5, 2) float32 of the surest face; where an aligned face has them if none is found."""
+    found = detector.look(face.permute(1, 2, 0).contiguous().numpy())
+    points = max(found, key=lambda f: f.confidence).landmarks if found else LANDMARKS
+    return torch.from_numpy(points).float()
+
+
+def _mirrored(points: Tensor, width: int) -> Tensor:
+    """Mirror landmarks (5, 2): what was left is right."""
+    x, y = points[[1, 0, 2, 4, 3]].unbind(1)
+    return torch.stack((width - x, y), dim=1)
+
+
 def open_samples(data: Data, root: Path, seed: int, scale: int = 1) -> Samples:
     """Return the samples of a recipe's [data] table; paths are relative to `root`."""
     match data:
@@ -251,6 +305,8 @@ def open_samples(data: Data, root: Path, seed: int, scale: int = 1) -> Samples:
             return HighResolutionSamples(data, root, seed, scale)
         case ContentData():
             return ContentSamples(data, root, seed)
+        case FacesData():
+            return FaceSamples(data, root, seed)
 
 
 def style_image(data: ContentData, root: Path) -> Tensor:

@@ -32,7 +32,7 @@ from models.protocols import (
     unpaired_table,
     upscale_table,
 )
-from models.recipe import ContentData, PairedData, Recipe, UnpairedData, parse_recipe
+from models.recipe import ContentData, FacesData, PairedData, Recipe, UnpairedData, parse_recipe
 
 
 class UpscaleTest(Config):
@@ -176,6 +176,11 @@ def evaluate(
             network = load_vgg16((metrics.KID_LAYER,), features).to(device)
             title = f"{unpaired.source} to {unpaired.target}"
             return [unpaired_table(answers, title, source, target, reference, network)]
+        case FacesData():
+            from models.face_evaluation import face_tables
+
+            test = _parse(FacesTest, table)
+            return face_tables(loaded, data_root, recipe.data, test.people, limit, device)
         case _:
             raise InvalidRecipe(f"{name} was trained on {recipe.data.kind} data, which has no test")
 

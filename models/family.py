@@ -22,6 +22,7 @@ class Task(StrEnum):
     TRANSLATE = "translate"
     UPSCALE = "upscale"
     STYLIZE = "stylize"
+    ANONYMIZE = "anonymize"
 
 
 @dataclass(frozen=True, slots=True)

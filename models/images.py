@@ -165,7 +165,7 @@ def encode(picture: Picture, format: Format, quality: int | None = None) -> byte
     if picture.alpha is not None:
         alpha = Image.fromarray(picture.alpha)
         if format == "jpeg":
-            image.paste((255, 255, 255), mask=ImageChops.invert(alpha))
+            _lay_on_white(image, alpha)
         elif format == "gif":
             image.paste(255, mask=alpha.point(lambda a: 255 if a < 128 else 0))
             options["transparency"] = 255
@@ -174,6 +174,15 @@ def encode(picture: Picture, format: Format, quality: int | None = None) -> byte
     file = BytesIO()
     image.save(file, format, **options)
     return file.getvalue()
+
+
+def on_white(picture: Picture) -> Pixels:
+    """Return what `encode` makes a JPEG of: the colours, laid on white where there is alpha."""
+    if picture.alpha is None:
+        return picture.rgb
+    image = _image(picture.rgb)
+    _lay_on_white(image, Image.fromarray(picture.alpha))
+    return _to_array(image)
 
 
 def check_fits(height: int, width: int, format: Format) -> None:  # noqa: A002
@@ -223,6 +232,10 @@ def _image(array: Pixels, *, copy: bool = True) -> Image.Image:
     height, width = array.shape[:2]
     image = Image.frombuffer("RGBX", (width, height), base, "raw", "RGBX", 0, 1)
     return image.convert("RGB") if copy else image
+
+
+def _lay_on_white(image: Image.Image, alpha: Image.Image) -> None:
+    image.paste((255, 255, 255), mask=ImageChops.invert(alpha))
 
 
 def _sniff(data: bytes) -> Format:

@@ -89,3 +89,11 @@ def total_variation(picture: Tensor) -> Tensor:
     down = (picture[..., 1:, :] - picture[..., :-1, :]).square().mean()
     across = (picture[..., 1:] - picture[..., :-1]).square().mean()
     return down + across
+
+
+def likeness(embedding: Tensor, other: Tensor, margin: float) -> Tensor:
+    """E[max(0, cos(f, g) - margin)] of two sets of faces (Gu et al. 2020, equation 6).
+
+    (B, D) embeddings of unit length, row by row; a margin of -1 gives the mean cosine plus one.
+    """
+    return ((embedding * other).sum(1) - margin).clamp_min(0).mean()

@@ -61,8 +61,25 @@ class ContentData(Config):
     flip: bool = True
 
 
+class FacesData(Config):
+    """Aligned faces, one a picture, with the eyes where `models.alignment` puts them.
+
+    Attributes:
+        held_out: every n-th picture, by name, is left for the evaluation; 0 trains on all.
+        landmarks: whether samples bring the five landmarks, as MTCNN finds them.
+    """
+
+    kind: Literal["faces"]
+    train: tuple[str, ...]
+    held_out: int = Field(20, ge=0)
+    landmarks: bool = False
+    crop_px: Literal[128] = 128
+    flip: bool = True
+
+
 Data = Annotated[
-    PairedData | UnpairedData | HighResolutionData | ContentData, Field(discriminator="kind")
+    PairedData | UnpairedData | HighResolutionData | ContentData | FacesData,
+    Field(discriminator="kind"),
 ]
 
 

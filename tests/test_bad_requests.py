@@ -247,7 +247,7 @@ MULTIPART: dict[str, tuple[dict[str, Any], int, str]] = {
     "no parts": (multipart(), 422, "missing_image"),
     "1,001 parts": (multipart(*[part(b"1", b'name="a"')] * 1001), 400, "bad_multipart"),
     "1,001 files": (multipart(*[part(b"1")] * 1001), 400, "bad_multipart"),
-    "a long field": (multipart(part(b"1" * 9999, b'name="scale"'), part()), 400, "bad_multipart"),
+    "a long field": (multipart(part(b"1" * 99_999, b'name="scale"'), part()), 400, "bad_multipart"),
     "part without a name": (multipart(part(PNG, b'filename="a"')), 400, "bad_multipart"),
     "no boundary": (
         {"content": PNG, "headers": {"Content-Type": "multipart/form-data"}}, 400, "bad_multipart"),

@@ -32,6 +32,8 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("srgan", {"architecture": "srresnet", "channels": 8, "blocks": 1, "batch_norm": False}),
     ("style", {"base_channels": 4, "blocks": 1}),
     ("style", {"base_channels": 8, "blocks": 1, "value_range": "byte"}),
+    ("anonymizer", {"base_channels": 4, "blocks": 1, "code_length": 3}),
+    ("anonymizer", {"base_channels": 4, "blocks": 1, "condition": "surroundings"}),
 ]
 
 
@@ -110,7 +112,7 @@ def test_unknown_hyperparameter():
 
 def test_unknown_family():
     """The error for an unknown family lists the known ones."""
-    with pytest.raises(InvalidCheckpoint, match="cyclegan, pix2pix, srgan, style"):
+    with pytest.raises(InvalidCheckpoint, match="anonymizer, cyclegan, pix2pix, srgan, style"):
         family("vae")
 
 

@@ -23,7 +23,7 @@ from models.features import CONVENTION
 from models.recipe import Recipe
 from models.state import load_state
 from models.training import STATE_FILE, Progress, train
-from tiny_training import STAGES, tiny_recipe, write_data, write_vgg16
+from tiny_training import STAGES, tiny_recipe, write_data, write_embedding, write_vgg16
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,10 +32,11 @@ by_stage = pytest.mark.parametrize("stage", STAGES)
 
 @pytest.fixture(scope="module")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders of `write_data`, and vgg16.safetensors with random weights."""
+    """The folders of `write_data`, and the perceptual networks with random weights."""
     root = tmp_path_factory.mktemp("data")
     write_data(root)
     write_vgg16(root / "vgg16.safetensors")
+    write_embedding(root / "embedding.safetensors")
     return root
 
 
@@ -105,7 +106,7 @@ def test_learns(stage: str, data_root: Path, tmp_path: Path):
         .build(
             recipe.generator_config(),
             recipe.objective_config(),
-            data_root / "vgg16.safetensors",
+            data_root / (recipe.features or "vgg16.safetensors"),
             torch.zeros(1, 3, 32, 32),
         )
         .weights

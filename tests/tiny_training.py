@@ -10,11 +10,20 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from models.embedding import MobileFaceNet
 from models.features import VGG16
 from models.recipe import Recipe, parse_recipe
 from pictures import save
 
-STAGES = ("pix2pix", "cyclegan", "srgan-regression", "srgan-adversarial", "style")
+STAGES = (
+    "pix2pix",
+    "cyclegan",
+    "srgan-regression",
+    "srgan-adversarial",
+    "style",
+    "anonymizer-identity",
+    "anonymizer-surroundings",
+)
 
 _DATA: dict[str, dict[str, Any]] = {
     "paired": {"train": ["pairs"], "load_px": 36, "crop_px": 32},
@@ -23,8 +32,10 @@ _DATA: dict[str, dict[str, Any]] = {
     "content": {
         "train": ["warm"], "style": "style.png", "style_px": 32, "load_px": 36, "crop_px": 32,
     },
+    "faces": {"train": ["warm"], "held_out": 0, "landmarks": True},
 }  # fmt: skip
 _PATCH = {"patch_layers": 1, "patch_channels": 8}
+_FACE = {"base_channels": 4, "blocks": 1, "code_length": 4}
 _SRRESNET = {"architecture": "srresnet", "channels": 8, "blocks": 1, "scale": 2}
 _STAGES: dict[str, dict[str, Any]] = {
     "pix2pix": {
@@ -61,6 +72,20 @@ _STAGES: dict[str, dict[str, Any]] = {
         "generator": {"base_channels": 4, "blocks": 1},
         "objective": {"content_layer": "relu1_2", "style_layers": ["relu1_1", "relu1_2"]},
     },
+    "anonymizer-identity": {
+        "models": {"identity": "somebody"},
+        "features": "embedding.safetensors",
+        "data": "faces",
+        "generator": _FACE,
+        "objective": _PATCH,
+    },
+    "anonymizer-surroundings": {
+        "models": {"surroundings": "anybody"},
+        "features": "embedding.safetensors",
+        "data": "faces",
+        "generator": _FACE | {"condition": "surroundings"},
+        "objective": _PATCH,
+    },
 }
 
 
@@ -92,6 +117,13 @@ def write_data(root: Path, count: int = 5, px: int = 40) -> None:
         for folder, pixels in (("warm", warm), ("cold", cold), ("pairs", both)):
             (root / folder / f"{index}.png").write_bytes(save(Image.fromarray(pixels), "png"))
     (root / "style.png").write_bytes(save(Image.fromarray(warm), "png"))
+
+
+def write_embedding(path: Path) -> Path:
+    """Write random weights of the face embedding, and return `path`."""
+    torch.manual_seed(0)
+    save_file(MobileFaceNet().state_dict(), path)
+    return path
 
 
 def write_vgg16(path: Path, deepest: str = "relu1_2") -> Path:

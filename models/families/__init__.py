@@ -1,11 +1,11 @@
 """The model families; a new one is a folder here and a line below."""
 
 from models.errors import InvalidCheckpoint
-from models.families import cyclegan, pix2pix, srgan, style
+from models.families import anonymizer, cyclegan, pix2pix, srgan, style
 from models.family import Family
 
 FAMILIES: dict[str, Family] = {
-    module.FAMILY.id: module.FAMILY for module in (pix2pix, cyclegan, srgan, style)
+    module.FAMILY.id: module.FAMILY for module in (pix2pix, cyclegan, srgan, style, anonymizer)
 }
 
 

@@ -1,0 +1,286 @@
+"""The way of a picture whose faces go: upload -> faces -> other faces -> answer, perhaps sealed.
+
+method generate   passcode   model               the faces come back by
+                  none       face-surroundings   nothing: it never saw them
+                  any        face-identity       the seal, or its inverse
+blur, pixelate, solid        none                the seal, if there is a passcode
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from app.carriers import CARRIERS
+from app.errors import InvalidParameter, NoFace
+from app.faces import Pack, find_faces, find_faces_in, remake_face
+from app.inference import same
+from app.metrics import Laps
+from app.opening import Served
+from app.passcodes import STRONG, condition_bits, normalised
+from app.sealing import Region, seal
+from models import images
+from models.alignment import Alignment
+from models.faces import Box, Face
+from models.families.anonymizer.conditions import pack_identity, pack_surroundings
+from models.families.anonymizer.networks import FaceConfig
+from models.family import Task
+from models.images import Format, Pixels
+from models.obscuring import WAYS, hidden_region
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from app.admission import Share
+    from app.schemas import AnonymizeParams, Method
+    from app.service import Service
+
+Condition = Literal["identity", "surroundings"]
+
+_BYTES_PER_PIXEL = 14  # the picture, and what encoding takes
+_SEALING_BYTES_PER_PIXEL = 14  # the faces, the file and its pixels once more
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """A face to be anonymized; `given` says that its box came with the request."""
+
+    face: Face
+    alignment: Alignment
+    given: bool
+
+    def pixels(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Return the face's box in whole pixels of a picture of that size."""
+        left, top, right, bottom = self.face.box
+        return (
+            max(0, math.floor(left)),
+            max(0, math.floor(top)),
+            min(width, math.ceil(right)),
+            min(height, math.ceil(bottom)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Anonymized:
+    """An encoded picture without its faces, its size (height, width), and what was done to it.
+
+    `model` is what made the new faces, None for the other methods.
+    """
+
+    data: bytes
+    format: Format
+    size: tuple[int, int]
+    method: Method
+    targets: list[Target]
+    sealed: bool
+    model: Served | None
+    seconds: dict[str, float]
+
+
+async def anonymize(
+    service: Service,
+    data: bytes,
+    params: AnonymizeParams,
+    choose_format: Callable[[Format], Format] = same,
+    share: Share | None = None,
+) -> Anonymized:
+    """Answer one upload without its faces; the event loop only waits.
+
+    Raises NoFace, InvalidParameter, InvalidPasscode, what `Catalog.for_task` raises, and as
+    `inference.run` does.
+    """
+    deadline = time.monotonic() + service.settings.deadline_s
+    laps = Laps()
+    if params.passcode is not None:
+        normalised(params.passcode)
+    model = _generator(service, params)
+    limits = service.image_limits
+    with service.batcher.announced():
+        header = await service.in_codecs(partial(images.read_header, data, limits))
+        answer_format = params.format or choose_format(header.format)
+        images.check_fits(header.height, header.width, answer_format)
+        _check_sealable(params, answer_format)
+        if share:
+            share.resize(len(data) + _predicted_bytes(header.height * header.width, params))
+        picture = await service.in_codecs(partial(images.decode, data, limits))
+    rgb = picture.rgb
+    laps.end("decode")
+
+    targets = await _targets(service, rgb, params, deadline)
+    laps.end("detect")
+    if not targets and not params.allow_no_face:
+        raise NoFace(
+            "no face was found; send its box in `faces` if there is one, or allow_no_face=true to "
+            "have the picture as it is"
+        )
+    sealed = params.passcode is not None and bool(targets)
+    seen = rgb
+    if sealed and answer_format == "jpeg":
+        seen = await service.in_codecs(partial(images.on_white, picture))
+    originals = [_original(seen, target, params.method) for target in targets if sealed]
+    if model:
+        await _remake(service, model, rgb, targets, params, deadline)
+    else:
+        await service.in_codecs(partial(_obscure, rgb, targets, params.method))
+    laps.end("forward")
+
+    encoded = await service.in_codecs(
+        partial(images.encode, picture, answer_format, params.quality)
+    )
+    laps.end("encode")
+    if sealed and params.passcode is not None:
+        passcode = params.passcode
+        encoded = await service.in_codecs(
+            partial(seal, encoded, answer_format, originals, passcode)
+        )
+        laps.end("seal")
+    height, width = rgb.shape[:2]
+    name = model.version.name if model else params.method
+    service.metrics.observe(name, laps.seconds, 1)
+    return Anonymized(
+        data=encoded,
+        format=answer_format,
+        size=(height, width),
+        method=params.method,
+        targets=targets,
+        sealed=sealed,
+        model=model,
+        seconds=laps.seconds,
+    )
+
+
+def generator_name(params: AnonymizeParams) -> str | None:
+    """Return the name of the generator for a request, None if its method needs none."""
+    if params.method != "generate":
+        return None
+    return params.model or f"face-{_condition(params)}"
+
+
+def _condition(params: AnonymizeParams) -> Condition:
+    return "identity" if params.passcode is not None else "surroundings"
+
+
+def _generator(service: Service, params: AnonymizeParams) -> Served | None:
+    name = generator_name(params)
+    if name is None:
+        if params.model:
+            raise InvalidParameter("model: only the method generate has one")
+        return None
+    return face_generator(service, name, _condition(params))
+
+
+def face_generator(service: Service, name: str, condition: Condition) -> Served:
+    """Return the generator of that name.
+
+    Raises what `Catalog.for_task` raises, and InvalidParameter for one of the other condition.
+    """
+    model = service.catalog.for_task(name, Task.ANONYMIZE)
+    if _config(model).condition != condition:
+        needs = "no passcode" if condition == "identity" else "a passcode"
+        raise InvalidParameter(f"model: {model.label} is for requests with {needs}")
+    return model
+
+
+def _check_sealable(params: AnonymizeParams, answer_format: Format) -> None:
+    if params.passcode is not None and answer_format not in CARRIERS:
+        raise InvalidParameter(
+            f"format: faces cannot travel in {answer_format}; with a passcode ask for "
+            f"{', '.join(CARRIERS)}"
+        )
+
+
+def _predicted_bytes(pixels: int, params: AnonymizeParams) -> int:
+    if params.passcode is None:
+        return pixels * _BYTES_PER_PIXEL
+    return pixels * (_BYTES_PER_PIXEL + _SEALING_BYTES_PER_PIXEL) + STRONG.memory_kib * 1024
+
+
+async def _targets(
+    service: Service, rgb: Pixels, params: AnonymizeParams, deadline: float
+) -> list[Target]:
+    """Return what is to be anonymized: the given boxes, else all faces, the uncertain ones too."""
+    height, width = size = rgb.shape[:2]
+    if not params.faces:
+        faces = await find_faces(service, rgb, deadline)
+        return [Target(face, Alignment.of_face(face, size), given=False) for face in faces]
+    for left, top, right, bottom in params.faces:
+        if not (0 <= left <= right - 1 and right <= width):
+            raise InvalidParameter(f"faces: left and right must lie in order within 0..{width}")
+        if not (0 <= top <= bottom - 1 and bottom <= height):
+            raise InvalidParameter(f"faces: top and bottom must lie in order within 0..{height}")
+    found = await find_faces_in(service, rgb, params.faces, deadline)
+    return [_in_given(box, face, size) for box, face in zip(params.faces, found, strict=True)]
+
+
+def _in_given(box: Box, found: Face | None, size: tuple[int, int]) -> Target:
+    """Return the target in a given box, with the landmarks found there or where they must be."""
+    landmarks = found.landmarks if found else Alignment.of_box(box, size).landmarks
+    face = Face(box, landmarks, 1.0)
+    return Target(face, Alignment.of_face(face, size), given=True)
+
+
+def _original(rgb: Pixels, target: Target, method: Method) -> Region:
+    """Return a copy of all pixels that anonymizing a target may touch."""
+    if method == "generate":
+        left, top, right, bottom = target.alignment.region
+    else:
+        left, top, right, bottom = hidden_region(target.face.box, *rgb.shape[:2])
+    return Region(left, top, rgb[top:bottom, left:right].copy())
+
+
+async def _remake(
+    service: Service,
+    model: Served,
+    rgb: Pixels,
+    targets: list[Target],
+    params: AnonymizeParams,
+    deadline: float,
+) -> None:
+    """Put other faces into the picture, one after the other.
+
+    Each is cut out with the others as they then are, so no square brings a neighbour back.
+    """
+    pack = await service.in_codecs(partial(_pack, model, params))
+    for target in targets:
+        await remake_face(service, model, rgb, target.face, target.alignment, pack, deadline)
+
+
+def _pack(model: Served, params: AnonymizeParams) -> Pack:
+    """Return what tells the generator whom to make: bits of the passcode, or chance."""
+    if params.passcode is not None:
+        return identity_pack(model, params.passcode)
+    length = _config(model).code_length
+
+    def pack(faces: Tensor, landmarks: Tensor) -> Tensor:
+        chance = torch.Generator().manual_seed(secrets.randbits(63))
+        return pack_surroundings(faces, landmarks, torch.randn(1, length, generator=chance))
+
+    return pack
+
+
+def identity_pack(model: Served, passcode: SecretStr, *, inverse: bool = False) -> Pack:
+    """Return what tells the generator to make the passcode's face, or `inverse`, to undo it.
+
+    Takes the time of a key derivation.
+    """
+    bits = torch.tensor([condition_bits(passcode, _config(model).code_length)]) ^ inverse
+    return lambda faces, _landmarks: pack_identity(faces, bits)
+
+
+def _config(model: Served) -> FaceConfig:
+    """Return the generator's hyperparameters: its condition and the length of its code."""
+    return FaceConfig.model_validate(model.version.header.generator)
+
+
+def _obscure(rgb: Pixels, targets: list[Target], method: Method) -> None:
+    for target in targets:
+        left, top, right, bottom = hidden_region(target.face.box, *rgb.shape[:2])
+        rgb[top:bottom, left:right] = WAYS[method](rgb[top:bottom, left:right])

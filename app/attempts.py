@@ -1,0 +1,52 @@
+"""How often passcodes may be tried, in the memory of this process."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from app.errors import TooManyAttempts
+
+_IPV6_PREFIX = 64  # what one household is given
+
+
+class Attempts:
+    """Counts attempts by the minute, for each of the names they are made under."""
+
+    def __init__(self, per_minute: int) -> None:
+        self._limit = RateLimitItemPerMinute(per_minute)
+        self._storage = MemoryStorage()
+        self._window = FixedWindowRateLimiter(self._storage)
+
+    def take(self, *names: str) -> None:
+        """Count one attempt under each name; raises TooManyAttempts if one has had its share."""
+        for name in names:
+            if not self._window.hit(self._limit, name):
+                ends_at = self._window.get_window_stats(self._limit, name).reset_time
+                raise TooManyAttempts(
+                    f"at most {self._limit.amount} passcodes a minute are tried for a client and "
+                    "for a picture (restore_attempts_per_minute)",
+                    retry_after_s=ends_at - time.time(),
+                )
+
+    def give_back(self, *names: str) -> None:
+        """Let an attempt that succeeded count for nothing."""
+        for name in names:
+            self._storage.decr(self._limit.key_for(name))
+
+
+def client_name(host: str | None) -> str:
+    """Return what a client is counted as: its address, of IPv6 the network it can choose from."""
+    try:
+        address = ipaddress.ip_address(host or "")
+    except ValueError:  # a Unix socket, or a test
+        return f"client {host}"
+    if isinstance(address, ipaddress.IPv4Address):
+        return f"client {address}"
+    if address.ipv4_mapped:
+        return f"client {address.ipv4_mapped}"
+    return f"client {ipaddress.IPv6Network((int(address), _IPV6_PREFIX), strict=False)}"

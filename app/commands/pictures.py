@@ -1,0 +1,68 @@
+"""What the commands share that read a picture and write one."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from app.commands.common import settings_from
+from models.images import FORMAT_OF_SUFFIX, Format
+
+if TYPE_CHECKING:
+    from app.service import Service
+
+T = TypeVar("T")
+
+Input = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Picture to read.")]
+Output = Annotated[
+    Path, typer.Argument(help="Picture to write; its suffix chooses the format.", dir_okay=False)
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda")]
+Quality = Annotated[int | None, typer.Option(min=1, max=100, help="For jpeg, webp and avif.")]
+
+
+def with_service(device: str | None, work: Callable[[Service], Awaitable[T]]) -> T:
+    """Return the result of `work`, for which a service runs in this process, without a deadline.
+
+    It has no model until `work` loads one.
+    """
+    from app.logs import configure_logs
+    from app.service import Service
+
+    configure_logs("warning")
+
+    async def worked() -> T:
+        service = Service(settings_from(device=device, deadline_s=math.inf))
+        service.start(load=False)
+        try:
+            return await work(service)
+        finally:
+            await service.close()
+
+    return asyncio.run(worked())
+
+
+def format_of(target: Path) -> Format:
+    """Return the format of a file to be written; raises typer.BadParameter."""
+    try:
+        return FORMAT_OF_SUFFIX[target.suffix.lower()]
+    except KeyError:
+        raise typer.BadParameter(
+            f"the suffix must be one of {', '.join(FORMAT_OF_SUFFIX)}"
+        ) from None
+
+
+def write_whole(target: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        partial.write_bytes(data)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,90 @@
+"""Faces of a picture found and made into others, in turn with everybody else's pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from models import images
+from models.alignment import Alignment
+from models.faces import Box, Face, overlap, search, view_around
+from models.images import Pixels
+
+if TYPE_CHECKING:
+    from app.opening import Served
+    from app.service import Service
+
+T = TypeVar("T")
+
+_SAME = 0.3  # intersection over union from which a face found is the one in a given box
+
+Pack = Callable[[Tensor, Tensor], Tensor]
+"""(1, 3, 128, 128) face in [-1, 1], (1, 5, 2) landmarks in it -> the generator's input."""
+
+
+async def find_faces(service: Service, rgb: Pixels, deadline: float) -> list[Face]:
+    """Return the faces of a picture, the surest first; `deadline` is of time.monotonic().
+
+    Raises DeadlineExceeded and NotReady as `Batcher.call` does.
+    """
+    detector = await service.detector()
+    searching = search(*rgb.shape[:2])
+    view = next(searching)
+    while True:
+        seen = await service.in_codecs(partial(view.take, rgb))
+        found = await _on_device(service, partial(detector.look, seen), deadline)
+        try:
+            view = searching.send(found)
+        except StopIteration as ended:
+            return cast("list[Face]", ended.value)
+
+
+async def find_faces_in(
+    service: Service, rgb: Pixels, boxes: Sequence[Box], deadline: float
+) -> list[Face | None]:
+    """Return the face that a detector finds in each box, None where it finds none there."""
+    detector = await service.detector()
+    found: list[Face | None] = []
+    for box in boxes:
+        view = view_around(box, *rgb.shape[:2])
+        seen = await service.in_codecs(partial(view.take, rgb))
+        faces = await _on_device(service, partial(detector.look, seen), deadline)
+        shares = [(overlap(box, face.box)[0], face) for face in map(view.place, faces)]
+        share, face = max(shares, key=lambda pair: pair[0], default=(0.0, None))
+        found.append(face if share >= _SAME else None)
+    return found
+
+
+async def remake_face(
+    service: Service,
+    model: Served,
+    rgb: Pixels,
+    face: Face,
+    alignment: Alignment,
+    pack: Pack,
+    deadline: float,
+) -> None:
+    """Put what `model` makes of one face into the picture itself.
+
+    Alone on the device: the same face and condition give the same pixels, whoever else is there.
+    """
+
+    def packed() -> Tensor:
+        square = images.to_tensor(alignment.crop(rgb))[None]
+        landmarks = torch.from_numpy(alignment.to_square(face.landmarks)).float()[None]
+        return pack(square, landmarks)
+
+    given = await service.in_codecs(packed)
+    answer = await _on_device(service, partial(model.engine, given), deadline)
+    made = images.to_rgb(answer[0])
+    await service.in_codecs(partial(alignment.paste_into, rgb, made))
+
+
+async def _on_device(service: Service, work: Callable[[], T], deadline: float) -> T:
+    done = await service.batcher.call(work, deadline - time.monotonic())
+    return done.value

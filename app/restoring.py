@@ -1,0 +1,180 @@
+"""The way back from an anonymized picture: upload -> seal -> original pixels -> answer.
+
+the file has     passcode    answer
+a seal           right       the original faces: exact
+a seal           wrong       403, after all the work of a right one
+no seal          any         what the generator's inverse makes of the faces: approximate
+asked for a decoy            one of these, never the 403, and the same work and headers for all:
+                             undisclosed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from app.admission import Share
+from app.anonymizing import face_generator, identity_pack
+from app.errors import NoFace, NoSeal, WrongPasscode
+from app.faces import find_faces, remake_face
+from app.inference import same
+from app.metrics import Laps
+from app.opening import Served
+from app.passcodes import STRONG_SCRYPT, normalised
+from app.schemas import RestoreParams
+from app.sealing import Seal, find_seal
+from models import images
+from models.alignment import Alignment
+from models.errors import ModelNotFound
+from models.images import Format, Picture, Pixels
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from app.service import Service
+
+Outcome = Literal["exact", "approximate", "undisclosed"]
+
+_BYTES_PER_PIXEL = 20  # the picture, two restored copies, and what encoding takes
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """An encoded picture with faces, its size (height, width), and how they came back.
+
+    `model` is what made them, None where the seal held them. `seconds` is empty where it would
+    tell.
+    """
+
+    data: bytes
+    format: Format
+    size: tuple[int, int]
+    outcome: Outcome
+    model: Served | None
+    seconds: dict[str, float]
+
+
+async def restore(
+    service: Service,
+    data: bytes,
+    params: RestoreParams,
+    client: str,
+    choose_format: Callable[[Format], Format] = same,
+    share: Share | None = None,
+) -> Restored:
+    """Answer one upload with its faces back; the event loop only waits.
+
+    `client` is whom the attempt is counted for, beside the picture. Raises WrongPasscode,
+    InvalidPasscode, TooManyAttempts, DamagedSeal; NoSeal and ModelNotFound where a generator would
+    be needed and none is served; and as `inference.run` does.
+    """
+    normalised(params.passcode)
+    limits = service.image_limits
+    header = await service.in_codecs(partial(images.read_header, data, limits))
+    answer_format = params.format or choose_format(header.format)
+    images.check_fits(header.height, header.width, answer_format)
+    seal = await service.in_codecs(partial(seal_of, data, header.format))
+    model = None
+    if needs_generator(seal, params):
+        model = _generator(service, params)
+    picture_name = seal.salt if seal else hashlib.sha256(data).digest()
+    names = (client, f"picture {picture_name.hex()}")
+    service.restorations.take(*names)
+    if share:
+        derivation_kib = max(seal.cost.memory_kib if seal else 0, STRONG_SCRYPT.memory_kib)
+        pixels = header.height * header.width
+        share.resize(len(data) + pixels * _BYTES_PER_PIXEL + derivation_kib * 1024)
+
+    deadline = time.monotonic() + service.settings.deadline_s
+    laps = Laps()
+    picture = await service.in_codecs(partial(images.decode, data, limits))
+    laps.end("decode")
+    opened = generated = None
+    if seal:
+        opened = await service.in_codecs(partial(_open, seal, picture, params.passcode))
+        laps.end("open")
+    if model:
+        generated = await _inverse(service, model, picture.rgb, params.passcode, deadline)
+        laps.end("forward")
+    # A wrong passcode is told only after all that a right one would have cost.
+    rgb = next((rgb for rgb in (opened, generated) if rgb is not None), picture.rgb)
+    answer = Picture(rgb, picture.alpha, picture.format)
+    encoded = await service.in_codecs(partial(images.encode, answer, answer_format, params.quality))
+    laps.end("encode")
+    outcome: Outcome = "exact" if seal else "approximate"
+    if params.decoy:
+        outcome = "undisclosed"
+    elif seal and opened is None:
+        raise WrongPasscode("the passcode does not open this picture")
+    elif seal:
+        service.restorations.give_back(*names)
+    service.metrics.observe(model.version.name if model else "seal", laps.seconds, 1)
+    height, width = picture.rgb.shape[:2]
+    seconds = {} if params.decoy else laps.seconds
+    return Restored(encoded, answer_format, (height, width), outcome, model, seconds)
+
+
+def generator_name(params: RestoreParams) -> str:
+    """Return the name of the generator whose inverse a request may ask for."""
+    return params.model or "face-identity"
+
+
+def needs_generator(seal: Seal | None, params: RestoreParams) -> bool:
+    """Tell whether the seal is not enough."""
+    return params.decoy or seal is None
+
+
+def seal_of(data: bytes, kind: Format) -> Seal | None:
+    """Return the seal that a file carries, None without one; raises DamagedSeal."""
+    try:
+        return find_seal(data, kind)
+    except NoSeal:
+        return None
+
+
+def _generator(service: Service, params: RestoreParams) -> Served:
+    name = generator_name(params)
+    try:
+        return face_generator(service, name, "identity")
+    except ModelNotFound:
+        if params.decoy:
+            raise
+        raise NoSeal(
+            "the picture carries no sealed faces: it was re-encoded, or never had any; "
+            f"the model {name}, which could restore them approximately, is not served"
+        ) from None
+
+
+def _open(seal: Seal, picture: Picture, passcode: SecretStr) -> Pixels | None:
+    """Return the picture with the sealed pixels in their places, None for a wrong passcode."""
+    rgb = picture.rgb.copy()
+    try:
+        for region in seal.open(picture, passcode):
+            height, width = region.rgb.shape[:2]
+            rgb[region.top : region.top + height, region.left : region.left + width] = region.rgb
+    except WrongPasscode:
+        return None
+    return rgb
+
+
+async def _inverse(
+    service: Service, model: Served, rgb: Pixels, passcode: SecretStr, deadline: float
+) -> Pixels:
+    """Return the picture with each face made by the complement of the passcode's condition.
+
+    Of the right passcode that is about the original face, of another one somebody else's. Raises
+    NoFace, and as `find_faces` does.
+    """
+    made = await service.in_codecs(rgb.copy)
+    faces = await find_faces(service, rgb, deadline)
+    if not faces:
+        raise NoFace("no face was found that could be restored")
+    pack = await service.in_codecs(partial(identity_pack, model, passcode, inverse=True))
+    for face in reversed(faces):  # the last pasted lies on top of its neighbours
+        alignment = Alignment.of_face(face, rgb.shape[:2])
+        await remake_face(service, model, made, face, alignment, pack, deadline)
+    return made

@@ -1,0 +1,114 @@
+"""An anonymizer's figures: on people of whom there are several photos, and on held-out faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import images
+from models.alignment import LANDMARKS
+from models.checkpoint import LoadedGenerator
+from models.data import Pictures
+from models.face_protocols import passcode_table, portraits, reidentification_table
+from models.faces import open_detector
+from models.families.anonymizer.conditions import face_mask, pack_identity, pack_surroundings
+from models.families.anonymizer.networks import FaceConfig
+from models.images import Pixels
+from models.judge import Judge
+from models.protocols import Table
+from models.recipe import FacesData
+
+
+def face_tables(
+    loaded: LoadedGenerator,
+    root: Path,
+    data: FacesData,
+    people: str,
+    limit: int | None,
+    device: torch.device,
+) -> list[Table]:
+    """Measure re-identification in `people` and, with passcodes, restoration of held-out faces.
+
+    `limit` is the number of people, of faces likewise. Raises MissingFeatures where the judge is
+    not installed, InvalidDataset for a missing folder.
+    """
+    judge, detector = Judge(), open_detector(device)
+    run = FaceRunner(loaded, device)
+    pictures = Pictures(root, [people])
+    named = [
+        (path.stem.partition("_")[0], _pixels(pictures[i])) for i, path in enumerate(pictures.paths)
+    ]
+    kept = sorted({person for person, _ in named})[:limit]
+    photos = portraits([each for each in named if each[0] in kept], detector)
+    name = loaded.header.name
+    config = run.config
+    random = np.random.default_rng(1)
+    if config.condition == "surroundings":
+
+        def somebody(face: Pixels) -> Pixels:
+            return run.paint(face, torch.from_numpy(random.standard_normal(config.code_length)))
+
+        return [reidentification_table(people, photos, {name: somebody}, detector, judge)]
+    fixed = random.random(config.code_length) < 0.5
+
+    def another_each_time(face: Pixels) -> Pixels:
+        return run.change(face, random.random(config.code_length) < 0.5)
+
+    changes = {
+        f"{name}, a passcode a photo": another_each_time,
+        f"{name}, one passcode": lambda face: run.change(face, fixed),
+    }
+    held_out = [
+        _pixels(face) for face in held_out_faces(Pictures(root, data.train), data.held_out, limit)
+    ]
+    return [
+        reidentification_table(people, photos, changes, detector, judge),
+        passcode_table(
+            f"held out of {', '.join(data.train)}",
+            held_out,
+            name,
+            run.change,
+            config.code_length,
+            judge,
+        ),
+    ]
+
+
+class FaceRunner:
+    """Runs a face generator on single aligned faces."""
+
+    def __init__(self, loaded: LoadedGenerator, device: torch.device) -> None:
+        self.config = cast(FaceConfig, loaded.config)
+        self._module, self._device = loaded.module.to(device), device
+
+    def change(self, face: Pixels, bits: NDArray[np.bool_]) -> Pixels:
+        """Return the face that the bits of a passcode make of one, uint8 (128, 128, 3)."""
+        return self._run(pack_identity(self._tensor(face), torch.from_numpy(bits)[None]))
+
+    def paint(self, face: Pixels, code: torch.Tensor) -> Pixels:
+        """Return the face that a code (N,) makes of the surroundings of one."""
+        x, points = self._tensor(face), torch.from_numpy(LANDMARKS)[None]
+        painted = self._run(pack_surroundings(x, points, code[None]))
+        mask = face_mask(x)[0, 0].bool().cpu().numpy()[..., None]
+        return np.where(mask, painted, face)
+
+    def _tensor(self, face: Pixels) -> torch.Tensor:
+        return images.to_tensor(face)[None].to(self._device)
+
+    @torch.no_grad()
+    def _run(self, packed: torch.Tensor) -> Pixels:
+        return images.to_rgb(self._module(packed.to(self._device))[0])
+
+
+def held_out_faces(pictures: Pictures, every: int, limit: int | None) -> list[torch.Tensor]:
+    """Return the pictures that training leaves out; none where it takes all."""
+    indices = range(0, len(pictures), every) if every else range(0)
+    return [pictures[index] for index in indices][:limit]
+
+
+def _pixels(picture: torch.Tensor) -> Pixels:
+    return cast(Pixels, picture.permute(1, 2, 0).contiguous().numpy())

@@ -1,0 +1,65 @@
+"""What the face generators are given beside or instead of a face, as planes of one tensor."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.face_geometry import CENTRE_PX, RADII_PX
+
+_LANDMARK_PX = 3.0  # standard deviation of a landmark's spot
+
+
+def pack_identity(faces: Tensor, bits: Tensor) -> Tensor:
+    """Join (B, 3, H, W) faces in [-1, 1] and (B, N) bools of their passcodes: (B, 3 + N, H, W).
+
+    The complement of the bits asks for the inverse (Gu et al. 2020, section 3.1).
+    """
+    return torch.cat((faces, _planes(bits.to(faces) * 2 - 1, faces)), dim=1)
+
+
+def pack_surroundings(faces: Tensor, landmarks: Tensor, code: Tensor) -> Tensor:
+    """Join what surrounds aligned faces, a mask, landmarks and code: (B, 9 + N, 128, 128).
+
+    The face's own pixels, all inside `face_mask`, are erased: what the generator never sees it
+    cannot tell.
+
+    Args:
+        faces: (B, 3, 128, 128) in [-1, 1].
+        landmarks: (B, 5, 2), x and y in pixels of the crop.
+        code: (B, N), normally distributed.
+    """
+    mask = face_mask(faces)
+    spots = _spots(landmarks.to(faces), faces)
+    known = faces * (1 - mask)
+    return torch.cat(
+        (known, mask.expand(len(faces), 1, -1, -1), spots, _planes(code.to(faces), faces)), dim=1
+    )
+
+
+def face_mask(faces: Tensor) -> Tensor:
+    """Return (1, 1, 128, 128), 1 where an aligned face is and 0 around it, of `faces`' type."""
+    y, x = _grid(faces)
+    (cx, cy), (rx, ry) = CENTRE_PX, RADII_PX
+    inside = ((x - cx) / rx).square() + ((y - cy) / ry).square() <= 1
+    return inside.to(faces)[None, None]
+
+
+def _planes(code: Tensor, faces: Tensor) -> Tensor:
+    """(B, N) -> (B, N, H, W)."""
+    return code[:, :, None, None].expand(-1, -1, *faces.shape[2:])
+
+
+def _spots(landmarks: Tensor, faces: Tensor) -> Tensor:
+    """(B, 5, 2) -> (B, 5, H, W), a Gaussian spot of height 1 at each."""
+    y, x = _grid(faces)
+    dx = x - landmarks[..., 0, None, None]
+    dy = y - landmarks[..., 1, None, None]
+    return torch.exp(-(dx.square() + dy.square()) / (2 * _LANDMARK_PX**2))
+
+
+def _grid(faces: Tensor) -> tuple[Tensor, Tensor]:
+    height, width = faces.shape[2:]
+    y = torch.arange(height, device=faces.device, dtype=torch.float32)[:, None]
+    x = torch.arange(width, device=faces.device, dtype=torch.float32)[None]
+    return y, x

@@ -1,0 +1,105 @@
+"""What the face generators are told, and what they are not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.embedding import MobileFaceNet, load_embedding
+from models.errors import MissingFeatures
+from models.families.anonymizer.conditions import face_mask, pack_identity, pack_surroundings
+from models.families.anonymizer.identity import augmented_window, eight_bit
+from models.families.anonymizer.networks import FaceConfig, build_generator
+
+LANDMARKS = torch.tensor([(48.5, 60.0), (79.6, 60.0), (63.4, 78.8), (49.8, 91.9), (78.4, 91.9)])
+
+
+def faces(count: int) -> torch.Tensor:
+    return torch.rand(count, 3, 128, 128) * 2 - 1
+
+
+def test_surroundings_hold_nothing_of_the_face():
+    """Without a passcode the generator's input, so its answer, is the same whoever's face it is."""
+    x = faces(1)
+    inside = face_mask(x).bool()
+    other = torch.where(inside, faces(1), x)
+    code = torch.randn(1, 7)
+    packed, packed_other = (pack_surroundings(face, LANDMARKS[None], code) for face in (x, other))
+    assert not torch.equal(x, other)
+    assert torch.equal(packed, packed_other)
+    assert packed.shape == (1, 9 + 7, 128, 128)
+
+
+def test_the_mask_covers_every_landmark_with_room():
+    """The erased ellipse reaches well beyond eyes, nose and mouth."""
+    mask = face_mask(faces(1))[0, 0]
+    for x, y in LANDMARKS.round().int().tolist():
+        assert mask[y - 12 : y + 13, x - 12 : x + 13].all()
+    assert 0.3 < mask.mean() < 0.5
+
+
+@pytest.mark.parametrize("condition", ["identity", "surroundings"])
+def test_the_code_reaches_the_answer(condition: str):
+    """Another code gives another face, in spite of normalisation by the picture's statistics."""
+    torch.manual_seed(0)
+    config = FaceConfig(condition=condition, code_length=16, base_channels=8, blocks=2)
+    generator = build_generator(config).eval()
+    x, codes = faces(1), torch.rand(2, 1, 16) < 0.5
+    if condition == "identity":
+        packed = [pack_identity(x, bits) for bits in codes]
+    else:
+        packed = [pack_surroundings(x, LANDMARKS[None], bits.float()) for bits in codes]
+    with torch.no_grad():
+        one, other = (generator(each) for each in packed)
+    assert packed[0].shape[1] == config.channels_in
+    assert (one - other).abs().mean() > 1e-3
+
+
+def test_eight_bits():
+    """In training the inverse sees what a file holds, and its gradient reaches the generator."""
+    x = (faces(1) * 0.9).requires_grad_()
+    y = eight_bit(x)
+    levels = (y.detach() + 1) * 127.5
+    torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
+    assert (y - x).abs().max() <= 1 / 255 + 1e-6
+    y.sum().backward()
+    assert torch.equal(x.grad, torch.ones_like(x))
+
+
+def test_window_is_differentiable():
+    """The embedding's view of a face passes gradients to all of the face."""
+    x = faces(2).requires_grad_()
+    window = augmented_window(x)
+    assert window.shape == (2, 3, 112, 112)
+    window.sum().backward()
+    assert (x.grad[:, :, 30:100, 30:100] != 0).float().mean() > 0.99
+
+
+def test_missing_embedding(tmp_path: Path):
+    """Without the embedding's weights the error says how to name them."""
+    with pytest.raises(MissingFeatures, match="--features"):
+        load_embedding(None)
+    path = tmp_path / "x.onnx"
+    path.write_bytes(b"no network")
+    with pytest.raises(MissingFeatures, match="no MobileFaceNet"):
+        load_embedding(path)
+
+
+def test_embedding_tells_people_apart(shared: Path):
+    """MobileFaceNet as read from ONNX puts a face near itself mirrored and far from others."""
+    from models.data import read_picture, signed
+
+    network = load_embedding(shared / "weights" / "MobileFaceNet.onnx")
+    assert isinstance(network, MobileFaceNet)
+    paths = sorted((shared / "data/faces/synthetic_gan").iterdir())[::400]
+    x = torch.stack([signed(read_picture(path)) for path in paths])
+    torch.manual_seed(0)
+    one, mirrored = (network(augmented_window(face)) for face in (x, x.flip(3)))
+    likeness = one @ mirrored.T
+    same = likeness.diagonal()
+    others = likeness[~torch.eye(len(x), dtype=torch.bool)]
+    assert same.min() > 0.6
+    assert others.mean() < 0.3
+    assert same.min() > others.max()

@@ -1,0 +1,69 @@
+"""Anonymization is measured as an attacker and an owner of the passcode would see it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.alignment import LANDMARKS, Alignment
+from models.face_protocols import Portrait, passcode_table, reidentification_table
+from models.faces import Detector, Face
+from models.images import Pixels
+
+FACE = Face((32.0, 24.0, 97.0, 115.0), LANDMARKS, 0.99)
+
+
+class Finds(Detector):
+    """Finds the one aligned face wherever the picture is not black."""
+
+    def look(self, rgb: Pixels) -> list[Face]:
+        return [FACE] if rgb[40:100, 40:90].any() else []
+
+    __call__ = look
+
+
+def judge(face: Pixels) -> np.ndarray:
+    """Tells people by the mean colour of their faces."""
+    return face[50:90, 45:83].mean((0, 1)) / 64
+
+
+def people() -> list[Portrait]:
+    """Four photos each of four people, each of a colour."""
+    random = np.random.default_rng(0)
+    photos = []
+    for number, colour in enumerate([(250, 40, 40), (40, 250, 40), (40, 40, 250), (250, 250, 40)]):
+        for _ in range(4):
+            rgb = (np.array(colour) + random.integers(-5, 6, (128, 128, 3))).clip(0, 255)
+            alignment = Alignment.of_landmarks(LANDMARKS, (128, 128))
+            photos.append(Portrait(rgb.astype(np.uint8), str(number), FACE, alignment))
+    return photos
+
+
+def test_recognition_before_and_after():
+    """Unchanged people are known again; under one face for all, only by chance, yet all found."""
+    grey = np.full((128, 128, 3), 120, np.uint8)
+    changes = {"one for all": lambda _: grey, "black": lambda _: np.zeros_like(grey)}
+    table = reidentification_table("four", people(), changes, Finds(), judge)
+    assert list(table.protocols) == ["rank 1", "AUC", "same", "found", "shift"]
+    assert table.rows["unchanged"][:2] == (1.0, 1.0)
+    rank_1, auc, same, found, shift = table.rows["one for all"]
+    assert rank_1 == 0.25
+    assert auc == pytest.approx(0.5, abs=0.15)
+    assert same > table.rows["unchanged"][2]
+    assert (found, shift) == (1.0, 0.0)
+    assert table.rows["black"][3] < 1
+    assert {"blur", "pixelate"} <= set(table.rows)
+    assert "4 people" in table.title
+
+
+def test_the_way_back():
+    """A generator that adds the passcode and takes it off again restores what it was given."""
+
+    def shifted(face: Pixels, bits: np.ndarray) -> Pixels:
+        return face + np.where(bits, 60, -60).astype(np.uint8)  # modulo 256, so exactly undone
+
+    faces = [np.full((128, 128, 3), 100, np.uint8)] * 2
+    table = passcode_table("two", faces, "adder", shifted, 3, judge)
+    figures = dict(zip(table.protocols, table.rows["adder"], strict=True))
+    assert figures["restored"] > 90
+    assert figures["known again"] == figures["changed"] == 1.0

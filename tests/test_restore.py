@@ -1,0 +1,440 @@
+"""POST /v1/restore and `anamorph restore`: whose passcode is right sees the faces, nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from matplotlib.cbook import get_sample_data
+from PIL import Image
+from pydantic import SecretStr
+from typer.testing import CliRunner
+
+import app.engines
+from app.attempts import Attempts
+from app.carriers import carried
+from app.cli import app as commands
+from app.main import create_app
+from app.passcodes import STRONG, Cost, Kdf
+from app.sealing import Region, seal
+from models import images
+from models.images import Format, Limits, Pixels
+from tiny import encoded, opened, photo, publish_models, tiny_settings, until_ready
+
+PER_MINUTE = 5
+CHEAP = Cost(Kdf.ARGON2ID, memory_kib=8, passes=1, lanes=1)
+PASSCODE = "Grüße, 世界"
+FACES = ((3, 5, 12, 9), (20, 0, 8, 24))
+"""left, top, width, height"""
+
+
+def original(mode: str = "RGB") -> Pixels:
+    return images.decode(encoded(photo(mode=mode)), Limits()).rgb
+
+
+def sealed(
+    kind: Format = "png", passcode: str = PASSCODE, mode: str = "RGB", cost: Cost = CHEAP
+) -> bytes:
+    """Return a picture whose faces are painted over, with what was there sealed in it."""
+    picture = images.decode(encoded(photo(mode=mode)), Limits())
+    regions = []
+    painted = picture.rgb.copy()
+    for left, top, width, height in FACES:
+        place = np.s_[top : top + height, left : left + width]
+        regions.append(Region(left, top, picture.rgb[place].copy()))
+        painted[place] = 200
+    file = images.encode(images.Picture(painted, picture.alpha, kind), kind, 95)
+    return seal(file, kind, regions, SecretStr(passcode), cost)
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    """A service without any model."""
+    settings = tiny_settings(tmp_path / "home", restore_attempts_per_minute=PER_MINUTE)
+    with TestClient(create_app(settings)) as client:
+        until_ready(client)
+        yield client
+
+
+def restore(client: TestClient, file: bytes, passcode: str = PASSCODE, **fields) -> httpx.Response:
+    return client.post("/v1/restore", files={"image": file}, data={"passcode": passcode, **fields})
+
+
+def assert_problem(response: httpx.Response, status: int, code: str) -> None:
+    assert (response.status_code, response.json()["code"]) == (status, code), response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["cache-control"] == "no-store"
+    assert PASSCODE not in response.text
+
+
+def rgb(response: httpx.Response) -> np.ndarray:
+    return np.asarray(opened(response).convert("RGB"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_the_right_passcode_brings_every_pixel_back(client: TestClient, mode: str) -> None:
+    """From a PNG the original comes back bit for bit, inside the faces and outside."""
+    response = restore(client, sealed(mode=mode))
+    np.testing.assert_array_equal(rgb(response), original(mode))
+    assert response.headers["x-restored"] == "exact"
+    assert response.headers["cache-control"] == "no-store"
+    assert "x-model" not in response.headers
+    assert opened(response).mode == mode
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_faces_are_exact_even_where_the_picture_is_not(client: TestClient, kind: Format) -> None:
+    """From a JPEG or WebP the faces come back exactly, if the answer is to be without loss."""
+    answer = rgb(restore(client, sealed(kind), format="png"))
+    for left, top, width, height in FACES:
+        place = np.s_[top : top + height, left : left + width]
+        np.testing.assert_array_equal(answer[place], original()[place])
+    again = restore(client, sealed(kind))
+    assert opened(again).format == kind.upper()
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_the_answer_carries_neither_seal_nor_metadata(client: TestClient, kind: Format) -> None:
+    """The restored file holds a picture and nothing else."""
+    response = restore(client, sealed(kind))
+    assert carried(response.content, kind) is None
+    image = opened(response)
+    image.load()
+    assert set(image.info) <= {"jfif", "jfif_version", "jfif_unit", "jfif_density", "loop"} | (
+        {"background", "timestamp", "duration"} if kind == "webp" else set()
+    )
+    assert not image.getexif()
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
+def test_a_wrong_passcode_is_a_403(client: TestClient, kind: Format) -> None:
+    """Another passcode gets a problem and no pixel."""
+    assert_problem(restore(client, sealed(kind), "Grusse"), 403, "wrong_passcode")
+
+
+def test_accents_may_be_typed_either_way(client: TestClient) -> None:
+    """Sealed with composed letters, opened with decomposed ones: NFC and NFD are one passcode."""
+    file = sealed(passcode="caf\u00e9")
+    assert restore(client, file, "cafe\u0301").status_code == 200
+
+
+@pytest.mark.parametrize("passcode", ["0" * 1024, "a\0b", "\0", " x ", "🔑" * 1024])
+def test_any_text_opens_what_it_sealed(client: TestClient, passcode: str) -> None:
+    """Zeros, NUL, spaces and emoji are passcodes like any other."""
+    assert restore(client, sealed(passcode=passcode), passcode).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("passcode", "status", "code"),
+    [
+        ("", 422, "invalid_passcode"),
+        ("x" * 1025, 422, "invalid_passcode"),
+        ("x" * 2**20, 400, "bad_multipart"),
+    ],
+)
+def test_what_is_no_passcode_is_a_clear_error(
+    client: TestClient, passcode: str, status: int, code: str
+) -> None:
+    """An empty or overlong passcode is refused before any work, and is no attempt."""
+    for _ in range(PER_MINUTE + 1):
+        response = restore(client, sealed(), passcode)
+        assert_problem(response, status, code)
+        assert "xxx" not in response.text
+
+
+def test_the_passcode_is_required(client: TestClient) -> None:
+    """Without one there is nothing to try."""
+    response = client.post("/v1/restore", files={"image": sealed()})
+    assert_problem(response, 422, "invalid_parameter")
+
+
+def test_the_passcode_may_come_in_a_header(client: TestClient) -> None:
+    """With a raw body, X-Passcode holds the passcode as UTF-8."""
+    headers = {"X-Passcode": PASSCODE.encode(), "Content-Type": "image/png"}
+    response = client.post("/v1/restore", content=sealed(), headers=headers)
+    np.testing.assert_array_equal(rgb(response), original())
+
+    async def raw() -> httpx.Response:  # TestClient would make UTF-8 of these bytes
+        transport = httpx.ASGITransport(client.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as bare:
+            return await bare.post("/v1/restore", headers={"X-Passcode": b"\xff\xfe"})
+
+    assert_problem(asyncio.run(raw()), 422, "invalid_parameter")
+
+
+def test_the_passcode_never_comes_in_the_url(client: TestClient) -> None:
+    """A query parameter is refused, even the right one: proxies and browsers keep URLs."""
+    for query in ({"passcode": PASSCODE}, {"passcode": PASSCODE, "format": "png"}):
+        response = client.post("/v1/restore", params=query, content=sealed())
+        assert_problem(response, 422, "invalid_parameter")
+        assert "X-Passcode" in response.json()["detail"]
+    document = client.get("/openapi.json").json()["paths"]["/v1/restore"]["post"]
+    places = {parameter["name"]: parameter["in"] for parameter in document["parameters"]}
+    assert (places["X-Passcode"], "passcode" in places) == ("header", False)
+    assert {"403", "429"} <= set(document["responses"])
+
+
+def test_passcodes_are_not_logged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing the service writes holds a passcode, right, wrong or misplaced."""
+    secret = "s3cret-marker"
+    with TestClient(create_app(tiny_settings(tmp_path, log_level="debug"))) as client:
+        restore(client, sealed(passcode=secret), secret)
+        restore(client, sealed(), secret)
+        restore(client, b"no picture", secret)
+        restore(client, sealed(), secret * 100)
+        restore(client, sealed(), secret, paßcode=secret)
+        client.post("/v1/restore", params={"passcode": secret}, content=sealed())
+    output = "".join(capsys.readouterr())
+    assert "/v1/restore" in output
+    assert secret not in output
+
+
+def test_json_tells_how_the_faces_came_back(client: TestClient) -> None:
+    """With Accept: application/json the answer is an object."""
+    response = client.post(
+        "/v1/restore",
+        files={"image": sealed()},
+        data={"passcode": PASSCODE},
+        headers={"Accept": "application/json"},
+    )
+    answer = response.json()
+    assert (answer["restored"], answer["model"]) == ("exact", None)
+    assert (answer["width"], answer["height"], answer["media_type"]) == (40, 24, "image/png")
+    assert set(answer["timings_ms"]) == {"decode", "open", "encode"}
+
+
+def test_wrong_passcodes_are_limited_by_picture_and_client(client: TestClient) -> None:
+    """After so many wrong passcodes in a minute, a 429 says when to come back."""
+    file = sealed()
+    for _ in range(PER_MINUTE):
+        assert_problem(restore(client, file, "guess"), 403, "wrong_passcode")
+    limited = restore(client, file)
+    assert_problem(limited, 429, "too_many_attempts")
+    assert 1 <= int(limited.headers["retry-after"]) <= 60
+    assert_problem(restore(client, sealed()), 429, "too_many_attempts")  # the client's own share
+
+
+def test_other_clients_cannot_guess_at_the_same_picture(client: TestClient) -> None:
+    """The picture has a share of its own, however many addresses the guesses come from."""
+    file = sealed()
+    for host in range(PER_MINUTE):
+        client._transport.client = (f"192.0.2.{host}", 50000)  # type: ignore[attr-defined]
+        assert_problem(restore(client, file, "guess"), 403, "wrong_passcode")
+    client._transport.client = ("192.0.2.99", 50000)  # type: ignore[attr-defined]
+    assert_problem(restore(client, file), 429, "too_many_attempts")
+    assert restore(client, sealed()).status_code == 200
+
+
+def test_restoring_with_the_passcode_is_not_limited(client: TestClient) -> None:
+    """Success counts for nothing."""
+    file = sealed()
+    for _ in range(PER_MINUTE * 2):
+        assert restore(client, file).status_code == 200
+
+
+def test_a_wrong_passcode_takes_as_long_as_a_right_one(client: TestClient) -> None:
+    """Nothing ends early: by their medians, the two differ by less than the noise of a machine."""
+    file = sealed(cost=STRONG)
+    times: dict[str, list[float]] = {PASSCODE: [], "wrong": []}
+    for _ in range(PER_MINUTE):
+        for passcode, measured in times.items():
+            started = time.perf_counter()
+            restore(client, file, passcode)
+            measured.append(time.perf_counter() - started)
+    right, wrong = map(statistics.median, times.values())
+    assert right > 0.03  # the key derivation is what takes the time
+    assert 0.5 < wrong / right < 2
+
+
+def test_an_altered_picture_says_so(client: TestClient) -> None:
+    """A seal moved to another picture does not open, with any passcode, and blames none."""
+    file = sealed()
+    chunk = file[file.index(b"anSL") - 4 : -12]
+    other = images.encode(images.decode(encoded(photo(30, 30)), Limits()), "png")
+    moved = other[:-12] + chunk + other[-12:]
+    for passcode in (PASSCODE, "wrong"):
+        assert_problem(restore(client, moved, passcode), 422, "damaged_seal")
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "webp", "png"])
+def test_a_messenger_strips_the_seal(client: TestClient, kind: Format) -> None:
+    """Once re-encoded, a picture has no seal, and without a generator the answer says so."""
+    with Image.open(BytesIO(sealed(kind))) as image:
+        stripped = encoded(image.convert("RGB"), kind)
+    response = restore(client, stripped)
+    assert_problem(response, 422, "no_seal")
+    assert "face-identity" in response.json()["detail"]
+
+
+def test_decoys_need_a_generator(client: TestClient) -> None:
+    """Without one, right and wrong passcodes are refused alike."""
+    for passcode in (PASSCODE, "wrong"):
+        assert_problem(restore(client, sealed(), passcode, decoy=True), 404, "model_not_found")
+
+
+@pytest.fixture(scope="module")
+def faces_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A service with a face generator of random weights."""
+    home = tmp_path_factory.mktemp("home")
+    publish_models(home, ("face-identity",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app.engines, "openvino", None)  # quicker to build
+        settings = tiny_settings(home, restore_attempts_per_minute=100)
+        settings = settings.model_copy(update={"threads": 1})  # see conftest.one_thread
+        with TestClient(create_app(settings)) as client:
+            until_ready(client)
+            yield client
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Pixels:
+    """Rear Admiral Grace Hopper, a public-domain photo that comes with matplotlib."""
+    with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as image:
+        return np.asarray(image.convert("RGB").resize((192, 225)))
+
+
+@pytest.fixture(scope="module")
+def mirrored(portrait: Pixels) -> Pixels:
+    """The portrait with its face mirrored, as if made into another one."""
+    picture = portrait.copy()
+    picture[:, 40:150] = picture[:, 40:150][:, ::-1]
+    return picture
+
+
+@pytest.fixture(scope="module")
+def sealed_portrait(portrait: Pixels, mirrored: Pixels) -> bytes:
+    file = images.encode(images.Picture(mirrored, None, "png"), "png")
+    return seal(file, "png", [Region(40, 0, portrait[:, 40:150])], SecretStr(PASSCODE), CHEAP)
+
+
+def test_without_a_seal_faces_come_back_approximately(
+    faces_client: TestClient, mirrored: Pixels
+) -> None:
+    """A stripped picture's faces go through the generator's inverse, and the answer says so."""
+    stripped = images.encode(images.Picture(mirrored, None, "png"), "png")
+    answers = {}
+    for passcode in (PASSCODE, "another"):
+        response = restore(faces_client, stripped, passcode)
+        assert response.headers["x-restored"] == "approximate"
+        assert response.headers["x-model"] == "face-identity@1"
+        answers[passcode] = rgb(response)
+        changed = (answers[passcode] != mirrored).any(axis=2)
+        assert changed[40:120, 60:120].mean() > 0.5
+        assert not changed[:, :5].any()
+        assert not changed[-30:].any()
+    assert (answers[PASSCODE] != answers["another"]).any()
+    again = rgb(restore(faces_client, stripped))
+    np.testing.assert_array_equal(again, answers[PASSCODE])
+
+
+def test_what_anonymize_sealed_restore_opens(faces_client: TestClient, portrait: Pixels) -> None:
+    """There and back: the anonymized picture is another, the restored one is the original."""
+    picture = encoded(Image.fromarray(portrait))
+    fields = {"passcode": PASSCODE}
+    done = faces_client.post("/v1/anonymize", files={"image": picture}, data=fields)
+    assert (rgb(done) != portrait).any()
+    restored = restore(faces_client, done.content)
+    assert restored.headers["x-restored"] == "exact"
+    np.testing.assert_array_equal(rgb(restored), portrait)
+    assert_problem(restore(faces_client, done.content, "wrong"), 403, "wrong_passcode")
+
+
+def test_a_transparent_portrait_comes_back_as_a_jpeg_shows_it(
+    faces_client: TestClient, portrait: Pixels
+) -> None:
+    """A JPEG lays a picture on white, so the faces restored in one lie on white as well."""
+    clear = np.where(np.arange(192) < 90, 0, 255).astype(np.uint8)
+    cut_out = np.dstack((portrait, np.tile(clear, (225, 1))))
+    fields = {"passcode": PASSCODE, "faces": "[[66, 38, 136, 124]]", "format": "jpeg"}
+    picture = encoded(Image.fromarray(cut_out))
+    done = faces_client.post("/v1/anonymize", files={"image": picture}, data=fields)
+    restored = rgb(restore(faces_client, done.content, format="png"))
+    assert (restored[45:115, 70:90] == 255).all()
+    np.testing.assert_array_equal(restored[45:115, 90:130], portrait[45:115, 90:130])
+
+
+def test_no_face_to_restore_is_a_clear_answer(faces_client: TestClient) -> None:
+    """A picture without seal and without face is not handed back as if something were restored."""
+    assert_problem(restore(faces_client, encoded(photo())), 422, "no_face")
+
+
+def test_a_decoy_looks_like_the_real_answer(
+    faces_client: TestClient, portrait: Pixels, mirrored: Pixels, sealed_portrait: bytes
+) -> None:
+    """With decoy=true a wrong passcode gets a face, and headers do not tell whose it is."""
+    stripped = images.encode(images.Picture(mirrored, None, "png"), "png")
+    answers = [
+        restore(faces_client, file, passcode, decoy=True)
+        for file, passcode in (
+            (sealed_portrait, PASSCODE),
+            (sealed_portrait, "wrong"),
+            (stripped, PASSCODE),
+        )
+    ]
+    np.testing.assert_array_equal(rgb(answers[0]), portrait)
+    for decoy in answers[1:]:
+        assert (rgb(decoy) != mirrored).any()
+        assert (rgb(decoy) != portrait).any()
+    assert (rgb(answers[1]) != rgb(answers[2])).any()
+    headers = [
+        {k: v for k, v in a.headers.items() if k not in ("x-request-id", "content-length")}
+        for a in answers
+    ]
+    assert headers[0] == headers[1] == headers[2]
+    assert headers[0]["x-restored"] == "undisclosed"
+    assert not any("timing" in name for name in headers[0])
+    documents = []
+    for passcode in (PASSCODE, "wrong"):
+        response = faces_client.post(
+            "/v1/restore",
+            files={"image": sealed_portrait},
+            data={"passcode": passcode, "decoy": True},
+            headers={"Accept": "application/json"},
+        )
+        documents.append({k: v for k, v in response.json().items() if k != "image"})
+    assert documents[0] == documents[1]
+
+
+def test_the_limit_does_not_give_a_decoy_away(
+    faces_client: TestClient, sealed_portrait: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With decoy=true right passcodes count as well, or the 429 would tell them from wrong ones."""
+    for passcode in (PASSCODE, "wrong"):
+        service = faces_client.app.state.service  # type: ignore[attr-defined]
+        monkeypatch.setattr(service, "restorations", Attempts(1))
+        statuses = [
+            restore(faces_client, sealed_portrait, passcode, decoy=True).status_code
+            for _ in range(2)
+        ]
+        assert statuses == [200, 429]
+
+
+def run(tmp_path: Path, file: bytes, passcode: str, target: str = "out.png"):
+    (tmp_path / "in.png").write_bytes(file)
+    (tmp_path / "passcode").write_text(passcode + "\n", encoding="utf-8")
+    arguments = ["restore", "in.png", target, "--passcode-file", "passcode"]
+    return CliRunner().invoke(
+        commands,
+        [a if a.startswith("-") or a == "restore" else str(tmp_path / a) for a in arguments],
+    )
+
+
+def test_restoring_needs_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`anamorph restore` does the same; a wrong passcode writes nothing and exits with 1."""
+    monkeypatch.setenv("ANAMORPH_SHIPPED_WEIGHTS", str(tmp_path / "no weights"))
+    done = run(tmp_path, sealed(), PASSCODE)
+    assert (done.exit_code, "exact" in done.output) == (0, True), done.output
+    with Image.open(tmp_path / "out.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), original())
+    wrong = run(tmp_path, sealed(), "wrong", "other.png")
+    assert wrong.exit_code == 1
+    assert "does not open" in wrong.output
+    assert not (tmp_path / "other.png").exists()
