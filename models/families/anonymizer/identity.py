@@ -107,8 +107,8 @@ def eight_bit(pictures: Tensor) -> Tensor:
 def augmented_window(faces: Tensor) -> Tensor:
     """(B, 3, 128, 128) -> (B, 3, 112, 112), what an embedding looks at, each face a bit otherwise.
 
-    Moved, turned, scaled, brightened and softened at random, so that a generator cannot answer one
-    network's blind spots with noise instead of another face.
+    Moved, turned, scaled, brightened, softened and half of them without colour, at random, so that
+    a generator cannot answer one network's blind spots with noise or paint instead of another face.
     """
     count, device = len(faces), faces.device
 
@@ -127,6 +127,8 @@ def augmented_window(faces: Tensor) -> Tensor:
     soft = nn.functional.avg_pool2d(nn.functional.pad(window, (1, 1, 1, 1), "reflect"), 3, 1)
     share = draw(0, 1)[:, None, None, None]
     window = torch.lerp(window, soft, share)
+    coloured = (draw(0, 1) < 0.5)[:, None, None, None]
+    window = torch.where(coloured, window, window.mean(1, keepdim=True))
     return window * draw(0.8, 1.2)[:, None, None, None] + draw(-0.1, 0.1)[:, None, None, None]
 
 
