@@ -40,11 +40,17 @@ class Load:
 
 @contextmanager
 def clients(server: Server) -> Iterator[Load]:
-    """Keep CLIENTS asking, each for its next picture when it has the last one."""
+    """Keep CLIENTS asking, each for its next picture when it has the last one.
+
+    Connecting is no part of the load: it begins when each has had an answer.
+    """
     load, stop, data = Load(), threading.Event(), encoded(photo(32, 32))
+    connected = threading.Barrier(CLIENTS + 1)
 
     def ask() -> None:
         with httpx.Client(base_url=server.client.base_url, timeout=60) as client:
+            client.post(STYLIZE, content=data)
+            connected.wait(60)
             while not stop.is_set():
                 started = time.perf_counter()
                 try:
@@ -62,6 +68,7 @@ def clients(server: Server) -> Iterator[Load]:
     threads = [threading.Thread(target=ask) for _ in range(CLIENTS)]
     for thread in threads:
         thread.start()
+    connected.wait(60)
     try:
         yield load
     finally:
