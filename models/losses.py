@@ -91,8 +91,8 @@ def total_variation(picture: Tensor) -> Tensor:
     return down + across
 
 
-def likeness(embedding: Tensor, other: Tensor, margin: float) -> Tensor:
-    """E[max(0, cos(f, g) - margin)] of two sets of faces (Gu et al. 2020, equation 6).
+def likeness(embedding: Tensor, other: Tensor, margin: float = 0.0) -> Tensor:
+    """E[max(0, cos(f, g) - margin)], the cosine embedding term that Gu et al. 2020 use on faces.
 
     (B, D) embeddings of unit length, row by row; a margin of -1 gives the mean cosine plus one.
     """

@@ -28,6 +28,7 @@ FORMULAS: dict[Loss, tuple[int, tuple[int, ...]]] = {
     losses.gram_matrix: (1, PICTURE),
     losses.style_reconstruction: (2, (2, 3, 3)),
     losses.total_variation: (1, PICTURE),
+    losses.likeness: (2, (3, 8)),
 }
 by_formula = pytest.mark.parametrize("formula", FORMULAS, ids=lambda f: f.__name__)
 
@@ -69,6 +70,15 @@ def test_shapes(formula: Loss):
     else:
         assert value.shape == ()
         torch.testing.assert_close(twice, value)
+
+
+def test_likeness():
+    """Two faces are alike by their cosine beyond the margin; unlike ones cost nothing."""
+    one = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    other = torch.tensor([[0.8, 0.6], [-1.0, 0.0]])
+    assert losses.likeness(one, other).item() == pytest.approx(0.4)
+    assert losses.likeness(one, other, 0.3).item() == pytest.approx(0.25)
+    assert losses.likeness(one, other, -1.0).item() == pytest.approx((1.8 + 0) / 2)
 
 
 def test_vanilla_adversarial_terms():

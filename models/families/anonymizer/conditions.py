@@ -13,7 +13,7 @@ _LANDMARK_PX = 3.0  # standard deviation of a landmark's spot
 def pack_identity(faces: Tensor, bits: Tensor) -> Tensor:
     """Join (B, 3, H, W) faces in [-1, 1] and (B, N) bools of their passcodes: (B, 3 + N, H, W).
 
-    The complement of the bits asks for the inverse (Gu et al. 2020, section 3.1).
+    The complement of the bits asks for the inverse (Gu et al. 2020).
     """
     return torch.cat((faces, _planes(bits.to(faces) * 2 - 1, faces)), dim=1)
 

@@ -1,4 +1,4 @@
-"""Password-conditioned anonymization and its inverse (Gu et al. 2020, section 3)."""
+"""Password-conditioned anonymization and its inverse (Gu et al. 2020)."""
 
 from __future__ import annotations
 
