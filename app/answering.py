@@ -5,31 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from fastapi import Request, Response
 
 from app.admission import Share
 from app.errors import ClientLeft
 from app.negotiation import Accept
-from app.responses import HeldResponse
+from app.responses import Answer, HeldResponse
 from app.schemas import ImageParams
 from app.service import Service
 from app.uploads import read_upload
-from models.images import Format
 
 P = TypeVar("P", bound=ImageParams)
 T = TypeVar("T")
-
-
-class Answer(Protocol):
-    """An encoded picture and what is to be told about it."""
-
-    @property
-    def data(self) -> bytes: ...
-
-    @property
-    def format(self) -> Format: ...
 
 
 A = TypeVar("A", bound=Answer)

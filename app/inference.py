@@ -133,14 +133,13 @@ async def _run(
 
     started = time.monotonic()
     encoded = await service.in_codecs(lambda: _encode(done.value, picture, plan, answer_format))
-    where = f"{model.engine.device}; {model.engine.dtype}"
     result = Result(
         data=encoded,
         format=answer_format,
         size=(height * plan.scale, width * plan.scale),
         input_size=(height, width),
         model=model,
-        compute=f"{where}; tiles={tiles}; batch={done.batch_size}",
+        compute=f"{model.compute}; tiles={tiles}; batch={done.batch_size}",
         seconds={
             "decode": decode_s,
             "queue": done.queued_s,

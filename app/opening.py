@@ -33,6 +33,11 @@ class Served:
     channels_in: int
     parameters: int
 
+    @property
+    def compute(self) -> str:
+        """Where it runs, and in what precision."""
+        return f"{self.engine.device}; {self.engine.dtype}"
+
 
 def open_version(
     version: ModelVersion, device: torch.device, before: Served | None = None

@@ -5,14 +5,35 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.inference import Result
-from app.schemas import ImageAnswer
+from app.opening import Served
+from app.schemas import PictureAnswer
+from models.images import Format
 
 _CHUNK_BYTES = 256 * 1024
+
+
+class Answer(Protocol):
+    """An encoded picture, its size (height, width), what made it and how long the stages took."""
+
+    @property
+    def data(self) -> bytes: ...
+
+    @property
+    def format(self) -> Format: ...
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+    @property
+    def model(self) -> Served | None: ...
+
+    @property
+    def seconds(self) -> Mapping[str, float]: ...
 
 
 class HeldResponse(Response):
@@ -52,36 +73,29 @@ class HeldResponse(Response):
             self._release()
 
 
-def headers_of(result: Result) -> dict[str, str]:
-    """Return what every answer tells about its model, device and times."""
-    return {
-        "X-Model": result.model.label,
-        "X-Weights-SHA256": result.model.sha256,
-        "X-Compute": result.compute,
-        "Server-Timing": server_timing(result.seconds),
-        "Vary": "Accept",
-    }
+def headers_of(answer: Answer) -> dict[str, str]:
+    """Return what every answer tells: model, if one ran, and times, if they may be told."""
+    headers = {"Vary": "Accept"}
+    if model := answer.model:
+        headers |= {"X-Model": model.label, "X-Weights-SHA256": model.sha256}
+    if seconds := answer.seconds:
+        timings = (f"{stage};dur={s * 1000:.1f}" for stage, s in seconds.items())
+        headers["Server-Timing"] = ", ".join(timings)
+    return headers
 
 
-def server_timing(seconds: Mapping[str, float]) -> str:
-    """Return the value of the Server-Timing header."""
-    return ", ".join(f"{stage};dur={s * 1000:.1f}" for stage, s in seconds.items())
-
-
-def as_json(result: Result) -> bytes:
-    """Return the answer as an `ImageAnswer`."""
-    height, width = result.size
-    input_height, input_width = result.input_size
-    answer = ImageAnswer(
-        image=base64.b64encode(result.data).decode("ascii"),
-        media_type=f"image/{result.format}",
+def as_json(kind: type[PictureAnswer], answer: Answer, **more: Any) -> bytes:
+    """Return the answer as a `kind`, whose further fields are `more`."""
+    height, width = answer.size
+    model = answer.model
+    told = kind(
+        image=base64.b64encode(answer.data).decode("ascii"),
+        media_type=f"image/{answer.format}",
         width=width,
         height=height,
-        input_width=input_width,
-        input_height=input_height,
-        model=result.model.label,
-        weights_sha256=result.model.sha256,
-        compute=result.compute,
-        timings_ms={stage: round(s * 1000, 3) for stage, s in result.seconds.items()},
+        model=model.label if model else None,
+        weights_sha256=model.sha256 if model else None,
+        timings_ms={stage: round(s * 1000, 3) for stage, s in answer.seconds.items()},
+        **more,
     )
-    return answer.model_dump_json().encode()
+    return told.model_dump_json().encode()

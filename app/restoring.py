@@ -26,7 +26,7 @@ from app.metrics import Laps
 from app.opening import Served
 from app.passcodes import STRONG_SCRYPT, normalised
 from app.schemas import RestoreParams
-from app.sealing import Seal, find_seal
+from app.sealing import NO_SEAL, Seal, find_seal
 from models import images
 from models.alignment import Alignment
 from models.errors import ModelNotFound
@@ -81,8 +81,8 @@ async def restore(
     model = None
     if needs_generator(seal, params):
         model = _generator(service, params)
-    picture_name = seal.salt if seal else hashlib.sha256(data).digest()
-    names = (client, f"picture {picture_name.hex()}")
+    picture_name = seal.salt.hex() if seal else await service.in_codecs(partial(_hash, data))
+    names = (client, f"picture {picture_name}")
     service.restorations.take(*names)
     if share:
         derivation_kib = max(seal.cost.memory_kib if seal else 0, STRONG_SCRYPT.memory_kib)
@@ -136,6 +136,10 @@ def seal_of(data: bytes, kind: Format) -> Seal | None:
         return None
 
 
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 def _generator(service: Service, params: RestoreParams) -> Served:
     name = generator_name(params)
     try:
@@ -144,8 +148,7 @@ def _generator(service: Service, params: RestoreParams) -> Served:
         if params.decoy:
             raise
         raise NoSeal(
-            "the picture carries no sealed faces: it was re-encoded, or never had any; "
-            f"the model {name}, which could restore them approximately, is not served"
+            f"{NO_SEAL}; the model {name}, which could restore them approximately, is not served"
         ) from None
 
 

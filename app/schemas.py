@@ -128,19 +128,26 @@ class RestoreParams(ImageParams):
     )
 
 
-class ImageAnswer(BaseModel):
-    """The answer to `Accept: application/json`."""
+class PictureAnswer(BaseModel):
+    """What every answer to `Accept: application/json` with a picture tells."""
 
     image: str = Field(description="base64 of the encoded picture")
     media_type: str
     width: int
     height: int
+    model: str | None
+    weights_sha256: str | None
+    timings_ms: dict[str, float]
+
+
+class ImageAnswer(PictureAnswer):
+    """The answer to `Accept: application/json`."""
+
     input_width: int
     input_height: int
     model: str
     weights_sha256: str
     compute: str
-    timings_ms: dict[str, float]
 
 
 class AnonymizedFace(BaseModel):
@@ -152,31 +159,19 @@ class AnonymizedFace(BaseModel):
     method: Method
 
 
-class AnonymizeAnswer(BaseModel):
+class AnonymizeAnswer(PictureAnswer):
     """The answer of /v1/anonymize to `Accept: application/json`."""
 
-    image: str = Field(description="base64 of the encoded picture")
-    media_type: str
-    width: int
-    height: int
     faces: list[AnonymizedFace]
     sealed: bool = Field(description="The faces travel in the picture, for the passcode.")
     model: str | None = Field(description="The generator; none with the other methods.")
-    weights_sha256: str | None
-    timings_ms: dict[str, float]
 
 
-class RestoreAnswer(BaseModel):
+class RestoreAnswer(PictureAnswer):
     """The answer of /v1/restore to `Accept: application/json`."""
 
-    image: str = Field(description="base64 of the encoded picture")
-    media_type: str
-    width: int
-    height: int
     restored: Literal["exact", "approximate", "undisclosed"]
     model: str | None = Field(description="That made the faces; none if they are exact.")
-    weights_sha256: str | None
-    timings_ms: dict[str, float]
 
 
 class ModelSummary(BaseModel):
@@ -264,6 +259,10 @@ _IMAGE_HEADERS = {
     "X-Compute": "device; dtype; tiles=n; batch=n",
     "Server-Timing": "decode, queue, forward and encode, in ms",
 }
+GENERATOR_HEADERS = {
+    "X-Model": "name@version of the generator, where one ran",
+    "X-Weights-SHA256": "of its weights file",
+}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -286,7 +285,7 @@ def header_of(field: str) -> str:
 def image_operation(
     params: type[ImageParams],
     example: dict[str, Any],
-    answer_model: type[BaseModel] = ImageAnswer,
+    answer_model: type[PictureAnswer] = ImageAnswer,
     headers: dict[str, str] = _IMAGE_HEADERS,
     more_problems: tuple[int, ...] = (),
 ) -> dict[str, Any]:

@@ -49,6 +49,8 @@ _HEADER = struct.Struct(f">8sBBIBB{SALT_BYTES}s{_NONCE_BYTES}s{_SHA256_BYTES}s")
 _COUNT, _REGION = struct.Struct(">H"), struct.Struct(">III")
 _MAX_OVERLAP = 16  # pixels of all regions over those of the picture; crowds of faces reach about 7
 _STRIP_ROWS = 256
+NO_SEAL = "the picture carries no sealed faces: it was re-encoded, or never had any"
+
 _ANY_SIZE = Limits(max_pixels=2**31, max_side=2**31)  # of what we just encoded ourselves
 
 
@@ -126,7 +128,7 @@ def find_seal(file: bytes, kind: Format) -> Seal:
     """
     container = carried(file, kind)
     if container is None:
-        raise NoSeal("the picture carries no sealed faces: it was re-encoded, or never had any")
+        raise NoSeal(NO_SEAL)
     if len(container) < _HEADER.size + _TAG_BYTES + _SHA256_BYTES:
         raise DamagedSeal("the seal is incomplete")
     body, checksum = container[:-_SHA256_BYTES], container[-_SHA256_BYTES:]

@@ -16,6 +16,7 @@ from app.negotiation import Accept
 from app.plans import stylize_plan, translate_plan, upscale_plan
 from app.responses import as_json, headers_of
 from app.schemas import (
+    ImageAnswer,
     ImageParams,
     StylizeParams,
     TranslateParams,
@@ -57,4 +58,15 @@ async def _answer(
         plan = await make_plan(service, values)
         return await inference.run(service, data, plan, accept.choose, share)
 
-    return await answer_picture(request, service, params, work, headers_of, as_json)
+    return await answer_picture(request, service, params, work, _headers_of, _as_json)
+
+
+def _headers_of(result: Result) -> dict[str, str]:
+    return headers_of(result) | {"X-Compute": result.compute}
+
+
+def _as_json(result: Result) -> bytes:
+    height, width = result.input_size
+    return as_json(
+        ImageAnswer, result, input_width=width, input_height=height, compute=result.compute
+    )
