@@ -7,7 +7,7 @@ sees exactly the batches an uninterrupted one would have seen from there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from models import images
 from models.alignment import LANDMARKS
 from models.errors import ImageError, InvalidDataset
 from models.faces import Detector
 from models.mtcnn import MTCNN
+from models.pictures import Pictures, read_picture, reduced, resized, rgb_of, signed
 from models.recipe import (
     ContentData,
     Data,
@@ -32,76 +32,6 @@ from models.recipe import (
 log = logging.getLogger(__name__)
 
 Sample = dict[str, Tensor]
-_CACHE_BYTES = 2 << 30
-
-
-class Pictures:
-    """The usable images of some folders, sorted by name, as uint8 (3, H, W) tensors.
-
-    Every file is decoded once; what does not decode, or has a side below `min_px`, is named in the
-    log and left out. Decoded pictures are kept in memory up to 2 GiB. Raises InvalidDataset when
-    nothing is left.
-    """
-
-    def __init__(self, root: Path, folders: Sequence[str], min_px: int = 1) -> None:
-        self.paths: list[Path] = []
-        self.skipped: list[Path] = []
-        self._kept: dict[int, Tensor] = {}
-        bytes_left = _CACHE_BYTES
-        for path in _files(root, folders):
-            try:
-                picture = read_picture(path)
-                if min(picture.shape[1:]) < min_px:
-                    raise ImageError(f"a side is shorter than {min_px} pixels")
-            except (ImageError, OSError) as error:
-                log.warning("skipped %s: %s", path.name, error)
-                self.skipped.append(path)
-                continue
-            if picture.nbytes <= bytes_left:
-                self._kept[len(self.paths)] = picture
-                bytes_left -= picture.nbytes
-            self.paths.append(path)
-        if not self.paths:
-            raise InvalidDataset(f"no usable image in {', '.join(folders)}")
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Tensor:
-        kept = self._kept.get(index)
-        return read_picture(self.paths[index]) if kept is None else kept
-
-
-def _files(root: Path, folders: Sequence[str]) -> list[Path]:
-    found = []
-    for folder in folders:
-        path = root / folder
-        if not path.is_dir():
-            raise InvalidDataset(f"there is no folder {folder} under the data root")
-        found += sorted(
-            p for p in path.iterdir() if p.suffix.lower() in images.FORMAT_OF_SUFFIX and p.is_file()
-        )
-    return found
-
-
-def read_picture(path: Path) -> Tensor:
-    """Decode a file into uint8 (3, H, W)."""
-    rgb = images.decode(path.read_bytes(), images.Limits()).rgb
-    return torch.from_numpy(rgb.copy()).permute(2, 0, 1).contiguous()
-
-
-def signed(picture: Tensor) -> Tensor:
-    """uint8 -> float32 in [-1, 1]."""
-    return picture.float() / 127.5 - 1
-
-
-def reduced(picture: Tensor, scale: int) -> Tensor:
-    """uint8 (3, sH, sW) -> (3, H, W), by antialiased bicubic interpolation."""
-    size = [side // scale for side in picture.shape[1:]]
-    low: Tensor = v2.functional.resize(
-        picture, size, interpolation=v2.InterpolationMode.BICUBIC, antialias=True
-    )
-    return low
 
 
 def _augmentation(load_px: int, crop_px: int, flip: bool) -> Callable[[Tensor], Tensor]:
@@ -250,40 +180,43 @@ class ContentSamples(Samples):
         return {"content": signed(self._augment(self._pictures[self._order[k]]))}
 
 
+def held_out(count: int, every: int) -> range:
+    """Return which of `count` pictures, every n-th, training leaves out; none for 0."""
+    return range(0, count, every) if every else range(0)
+
+
 class FaceSamples(Samples):
     """An aligned "face" and, where asked for, its "landmarks", (5, 2) in pixels."""
 
     def __init__(self, data: FacesData, root: Path, seed: int) -> None:
         super().__init__(seed)
         self._pictures = Pictures(root, data.train)
-        every = data.held_out
-        self._trained = [i for i in range(len(self._pictures)) if not every or i % every]
+        left = held_out(len(self._pictures), data.held_out)
+        self._trained = [i for i in range(len(self._pictures)) if i not in left]
+        if not self._trained:
+            raise InvalidDataset("held_out leaves no picture to train on")
         self._order = _Shuffled(len(self._trained), seed)
-        self._size = [data.crop_px, data.crop_px]
+        self._side_px = data.crop_px
         self._flip = data.flip
         self._landmarks: dict[int, Tensor] = {}
         self._detector = MTCNN(torch.device("cpu")) if data.landmarks else None
 
     def draw(self, k: int) -> Sample:
         index = self._trained[self._order[k]]
-        face = self._pictures[index]
-        if list(face.shape[1:]) != self._size:
-            face = v2.functional.resize(
-                face, self._size, interpolation=v2.InterpolationMode.BICUBIC, antialias=True
-            )
+        face = resized(self._pictures[index], self._side_px, self._side_px)
         mirror = self._flip and bool(torch.rand(()) < 0.5)
         sample = {"face": signed(face.flip(2) if mirror else face)}
         if self._detector:
             if index not in self._landmarks:
                 self._landmarks[index] = _landmarks(self._detector, face)
             points = self._landmarks[index]
-            sample["landmarks"] = _mirrored(points, self._size[1]) if mirror else points
+            sample["landmarks"] = _mirrored(points, self._side_px) if mirror else points
         return sample
 
 
 def _landmarks(detector: Detector, face: Tensor) -> Tensor:
     """Return (5, 2) float32 of the surest face; where an aligned face has them if none is found."""
-    found = detector.look(face.permute(1, 2, 0).contiguous().numpy())
+    found = detector.look(rgb_of(face))
     points = max(found, key=lambda f: f.confidence).landmarks if found else LANDMARKS
     return torch.from_numpy(points).float()
 
@@ -316,11 +249,8 @@ def style_image(data: ContentData, root: Path) -> Tensor:
     except (OSError, ImageError) as error:
         raise InvalidDataset(f"cannot read the style image {data.style}: {error}") from error
     factor = data.style_px / max(picture.shape[1:])
-    size = [max(32, round(side * factor)) for side in picture.shape[1:]]
-    resized = v2.functional.resize(
-        picture, size, interpolation=v2.InterpolationMode.BICUBIC, antialias=True
-    )
-    return signed(resized)[None]
+    size = (max(32, round(side * factor)) for side in picture.shape[1:])
+    return signed(resized(picture, *size))[None]
 
 
 def batches(

@@ -15,13 +15,15 @@ from torch import Tensor
 
 from models import images, metrics
 from models.checkpoint import LoadedGenerator
-from models.data import PairedSamples, Pictures, reduced, style_image
+from models.data import PairedSamples, style_image
 from models.errors import InvalidRecipe
+from models.face_evaluation import face_tables
 from models.families.style.gatys import Start
 from models.families.style.objective import PerceptualTerms, StyleConfig
 from models.family import Config, Task
 from models.features import load_vgg16
 from models.images import Pixels
+from models.pictures import Pictures, reduced, rgb_of
 from models.protocols import (
     Answer,
     Pair,
@@ -177,8 +179,6 @@ def evaluate(
             title = f"{unpaired.source} to {unpaired.target}"
             return [unpaired_table(answers, title, source, target, reference, network)]
         case FacesData():
-            from models.face_evaluation import face_tables
-
             test = _parse(FacesTest, table)
             return face_tables(loaded, data_root, recipe.data, test.people, limit, device)
         case _:
@@ -215,8 +215,8 @@ def upscale_test_pictures(
     for picture in _tensors(root, folder, limit):
         height, width = (side // scale * scale for side in picture.shape[1:])
         cropped = picture[:, :height, :width]
-        high.append(_pixels(cropped))
-        low.append(_pixels(reduced(cropped, scale)))
+        high.append(rgb_of(cropped))
+        low.append(rgb_of(reduced(cropped, scale)))
     return low, high
 
 
@@ -236,7 +236,7 @@ def _reduction(root: Path, folder: str, scale: int) -> str:
 
 def _pictures(root: Path, folder: str, limit: int | None) -> list[Pixels]:
     """Return at most `limit` pictures of a folder, evenly spaced in the order of their names."""
-    return [_pixels(picture) for picture in _tensors(root, folder, limit)]
+    return [rgb_of(picture) for picture in _tensors(root, folder, limit)]
 
 
 def _tensors(root: Path, folder: str, limit: int | None) -> Iterator[Tensor]:
@@ -255,16 +255,12 @@ def _pairs(data: PairedData, root: Path, limit: int | None) -> Iterator[Pair]:
     samples = PairedSamples(data, root, seed=0)
     for index in _spread(samples.pair_count, limit):
         condition, target = samples.pair(index)
-        yield _pixels(condition), _pixels(target)
+        yield rgb_of(condition), rgb_of(target)
 
 
 def _spread(count: int, limit: int | None) -> list[int]:
     kept = min(count, limit or count)
     return [index * count // kept for index in range(kept)]
-
-
-def _pixels(picture: Tensor) -> Pixels:
-    return cast(Pixels, picture.permute(1, 2, 0).contiguous().numpy())
 
 
 def _recipe(loaded: LoadedGenerator) -> Recipe:

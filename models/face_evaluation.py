@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from models import images
 from models.alignment import LANDMARKS
 from models.checkpoint import LoadedGenerator
-from models.data import Pictures
+from models.data import held_out
 from models.face_protocols import passcode_table, portraits, reidentification_table
 from models.faces import open_detector
 from models.families.anonymizer.conditions import face_mask, pack_identity, pack_surroundings
 from models.families.anonymizer.networks import FaceConfig
 from models.images import Pixels
 from models.judge import Judge
+from models.pictures import Pictures, rgb_of
 from models.protocols import Table
 from models.recipe import FacesData
 
@@ -40,7 +41,7 @@ def face_tables(
     run = FaceRunner(loaded, device)
     pictures = Pictures(root, [people])
     named = [
-        (path.stem.partition("_")[0], _pixels(pictures[i])) for i, path in enumerate(pictures.paths)
+        (path.stem.partition("_")[0], rgb_of(pictures[i])) for i, path in enumerate(pictures.paths)
     ]
     kept = sorted({person for person, _ in named})[:limit]
     photos = portraits([each for each in named if each[0] in kept], detector)
@@ -62,14 +63,13 @@ def face_tables(
         f"{name}, a passcode a photo": another_each_time,
         f"{name}, one passcode": lambda face: run.change(face, fixed),
     }
-    held_out = [
-        _pixels(face) for face in held_out_faces(Pictures(root, data.train), data.held_out, limit)
-    ]
+    training = Pictures(root, data.train)
+    unseen = held_out(len(training), data.held_out)[:limit]
     return [
         reidentification_table(people, photos, changes, detector, judge),
         passcode_table(
             f"held out of {', '.join(data.train)}",
-            held_out,
+            [rgb_of(training[index]) for index in unseen],
             name,
             run.change,
             config.code_length,
@@ -102,13 +102,3 @@ class FaceRunner:
     @torch.no_grad()
     def _run(self, packed: torch.Tensor) -> Pixels:
         return images.to_rgb(self._module(packed.to(self._device))[0])
-
-
-def held_out_faces(pictures: Pictures, every: int, limit: int | None) -> list[torch.Tensor]:
-    """Return the pictures that training leaves out; none where it takes all."""
-    indices = range(0, len(pictures), every) if every else range(0)
-    return [pictures[index] for index in indices][:limit]
-
-
-def _pixels(picture: torch.Tensor) -> Pixels:
-    return cast(Pixels, picture.permute(1, 2, 0).contiguous().numpy())

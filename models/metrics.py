@@ -36,9 +36,9 @@ def luma(rgb: Pixels) -> Plane:
     return plane
 
 
-def psnr(answer: Plane, target: Plane) -> float:
-    """Peak signal-to-noise ratio in dB of (H, W) planes with a peak of 255; inf for equal ones."""
-    error = np.square(answer - target).mean()
+def psnr(answer: Plane | Pixels, target: Plane | Pixels) -> float:
+    """Peak signal-to-noise ratio in dB of arrays of one shape with a peak of 255; inf if equal."""
+    error = np.square(np.subtract(answer, target, dtype=np.float64)).mean()
     return float(10 * np.log10(_PEAK**2 / error)) if error else float("inf")
 
 

@@ -10,8 +10,10 @@ import torch
 from models.embedding import MobileFaceNet, load_embedding
 from models.errors import MissingFeatures
 from models.families.anonymizer.conditions import face_mask, pack_identity, pack_surroundings
-from models.families.anonymizer.identity import augmented_window, eight_bit
+from models.families.anonymizer.identity import IdentityObjective, eight_bit
 from models.families.anonymizer.networks import FaceConfig, build_generator
+from models.families.anonymizer.surroundings import SurroundingsObjective
+from models.families.anonymizer.terms import AnonymizerConfig, augmented_window
 
 LANDMARKS = torch.tensor([(48.5, 60.0), (79.6, 60.0), (63.4, 78.8), (49.8, 91.9), (78.4, 91.9)])
 
@@ -77,6 +79,20 @@ def test_window_is_differentiable():
     assert (x.grad[:, :, 30:100, 30:100] != 0).float().mean() > 0.99
 
 
+@pytest.mark.parametrize("condition", ["identity", "surroundings"])
+def test_both_trainings_record_their_embedding(condition: str):
+    """Either generator is trained by terms that all have a weight, and says by which embedding."""
+    config = FaceConfig(condition=condition, code_length=4, base_channels=4, blocks=1)
+    kind = IdentityObjective if condition == "identity" else SurroundingsObjective
+    objective = kind(config, AnonymizerConfig(patch_channels=4), MobileFaceNet())
+    assert list(objective.generators) == [condition]
+    assert "MobileFaceNet" in objective.conventions["embedding"]
+    batch = {"face": faces(2), "landmarks": LANDMARKS.expand(2, -1, -1)}
+    terms, fakes = objective.generator_step(batch)
+    assert terms.keys() == objective.weights.keys()
+    assert objective.discriminator_step(batch, fakes)["face"].isfinite()
+
+
 def test_missing_embedding(tmp_path: Path):
     """Without the embedding's weights the error says how to name them."""
     with pytest.raises(MissingFeatures, match="--features"):
@@ -89,7 +105,7 @@ def test_missing_embedding(tmp_path: Path):
 
 def test_embedding_tells_people_apart(shared: Path):
     """MobileFaceNet as read from ONNX puts a face near itself mirrored and far from others."""
-    from models.data import read_picture, signed
+    from models.pictures import read_picture, signed
 
     network = load_embedding(shared / "weights" / "MobileFaceNet.onnx")
     assert isinstance(network, MobileFaceNet)

@@ -13,10 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from models.data import Pictures, Sample, Samples, batches, open_samples, style_image
+from models.data import Sample, Samples, batches, held_out, open_samples, style_image
 from models.errors import InvalidDataset
 from models.images import resize, to_rgb
-from models.recipe import ContentData, Data, HighResolutionData, PairedData, UnpairedData
+from models.pictures import Pictures
+from models.recipe import (
+    ContentData,
+    Data,
+    FacesData,
+    HighResolutionData,
+    PairedData,
+    UnpairedData,
+)
 from pictures import gradient, save
 from tiny_training import write_data
 
@@ -151,6 +159,28 @@ def test_style_image(data_root: Path, tmp_path: Path):
     assert style.abs().max() <= 1
     with pytest.raises(InvalidDataset, match=r"none\.png"):
         style_image(CONTENT.model_copy(update={"style": "none.png"}), data_root)
+
+
+@pytest.mark.parametrize("every", [0, 3])
+def test_held_out_faces_are_never_trained_on(tmp_path: Path, every: int):
+    """An epoch of training and what the evaluation holds out are all faces, each once."""
+    for index in range(7):
+        write(tmp_path / "faces" / f"{index}.png", np.full((128, 128, 3), 30 * index, np.uint8))
+    data = FacesData(kind="faces", train=("faces",), held_out=every)
+    left_out = list(held_out(7, every))
+    assert left_out == {0: [], 3: [0, 3, 6]}[every]
+    samples = open_samples(data, tmp_path, seed=0)
+    epoch = range(7 - len(left_out))
+    trained = [round((float(samples[k]["face"].mean()) + 1) * 127.5 / 30) for k in epoch]
+    assert sorted(trained + left_out) == list(range(7))
+
+
+def test_holding_out_every_face(tmp_path: Path):
+    """A recipe whose evaluation takes every face says so instead of training on none."""
+    write(tmp_path / "faces" / "0.png", np.zeros((128, 128, 3), np.uint8))
+    data = FacesData(kind="faces", train=("faces",), held_out=1)
+    with pytest.raises(InvalidDataset, match="held_out"):
+        open_samples(data, tmp_path, seed=0)
 
 
 @pytest.fixture(params=[PAIRS, UNPAIRED, PHOTOS, CONTENT], ids=lambda data: data.kind)

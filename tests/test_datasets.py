@@ -33,6 +33,7 @@ from models import data as training_data
 from models.errors import InvalidDataset
 from models.evaluation import upscale_test_pictures
 from models.families import FAMILIES
+from models.pictures import Pictures, read_picture, reduced
 from models.recipe import Data
 from test_archives import zipped
 from tiny import encoded, tiny_settings
@@ -118,7 +119,7 @@ def test_layouts(store: DatasetStore, tmp_path: Path, kind: Any, entries, counts
     tests = evaluation if kind == "unpaired" else {"": evaluation}
     values = [value for test in tests.values() for value in test.values()]
     for folder in [name for value in values for name in np.atleast_1d(value).tolist()]:
-        assert len(training_data.Pictures(store.root, [folder])) > 0
+        assert len(Pictures(store.root, [folder])) > 0
 
 
 def test_no_test_picture_is_trained_on(store: DatasetStore, tmp_path: Path) -> None:
@@ -326,8 +327,8 @@ def test_photos_are_a_test_set(store: DatasetStore, tmp_path: Path) -> None:
     [low], [high] = upscale_test_pictures(store.root, evaluation["sets"][0], 4)
     assert (low.shape, high.shape) == ((8, 11, 3), (32, 44, 3))
     [name] = [path for path in dataset.checksums if path.startswith("test")]
-    original = training_data.read_picture(dataset.folder / name)[:, :32, :44]
-    assert (training_data.reduced(original, 4).permute(1, 2, 0).numpy() == low).all()
+    original = read_picture(dataset.folder / name)[:, :32, :44]
+    assert (reduced(original, 4).permute(1, 2, 0).numpy() == low).all()
 
 
 _NAMES = st.lists(

@@ -64,6 +64,12 @@ def test_equal_planes():
     assert metrics.psnr(plane, plane + 1) == pytest.approx(48.1308, abs=1e-4)
 
 
+def test_fidelity_of_bytes():
+    """Pictures of 8 bits, of any shape, have the PSNR of their numbers: no difference wraps."""
+    dark, light = (np.full((4, 5, 3), level, np.uint8) for level in (0, 255))
+    assert metrics.psnr(dark, light) == metrics.psnr(light, dark) == 0
+
+
 @pytest.mark.parametrize(("folder", "published_db"), [("Set5", 28.43)])
 def test_bicubic_reproduces_the_published_figure(shared: Path, folder: str, published_db: float):
     """Bicubic enlargement of Set5 has the 28.43 dB that SRGAN's table gives it."""
