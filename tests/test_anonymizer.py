@@ -42,6 +42,19 @@ def test_the_mask_covers_every_landmark_with_room():
     assert 0.3 < mask.mean() < 0.5
 
 
+def test_what_is_around_the_face_stays():
+    """With a passcode the generator makes the face anew and no pixel of its surroundings."""
+    config = FaceConfig(condition="identity", code_length=16, base_channels=8, blocks=2)
+    x = faces(1)
+    with torch.no_grad():
+        answer = build_generator(config)(pack_identity(x, torch.rand(1, 16) < 0.5))
+    changed = (answer != x).any(1)[0]
+    assert changed[face_mask(x)[0, 0].bool()].all()
+    assert not changed[:12].any()
+    assert not changed[:, :17].any()
+    assert not changed[:, 111:].any()
+
+
 @pytest.mark.parametrize("condition", ["identity", "surroundings"])
 def test_the_code_reaches_the_answer(condition: str):
     """Another code gives another face, in spite of normalisation by the picture's statistics."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.face_geometry import CENTRE_PX, RADII_PX
+from models.face_geometry import CENTRE_PX, FACE_PX, RADII_PX
 
+_RIM = 0.1  # of the ellipse's radius: where a new face fades into what is around it
 _LANDMARK_PX = 3.0  # standard deviation of a landmark's spot
 
 
@@ -38,11 +39,26 @@ def pack_surroundings(faces: Tensor, landmarks: Tensor, code: Tensor) -> Tensor:
 
 
 def face_mask(faces: Tensor) -> Tensor:
-    """Return (1, 1, 128, 128), 1 where an aligned face is and 0 around it, of `faces`' type."""
+    """Return (1, 1, H, W), 1 where an aligned face is and 0 around it, of `faces`' type."""
+    return (_radius(faces) <= 1).to(faces)[None, None]
+
+
+def face_weight(faces: Tensor) -> Tensor:
+    """Return (1, 1, H, W), 1 on an aligned face, 0 around it and linear at its rim."""
+    weight = ((1 + _RIM - _radius(faces)) / (2 * _RIM)).clamp(0, 1)
+    return weight.to(faces)[None, None]
+
+
+def _radius(faces: Tensor) -> Tensor:
+    """(H, W): how far each pixel is from the face's centre; 1 on the ellipse around it.
+
+    H and W may differ from the 128 px for which its place is known.
+    """
+    height, width = faces.shape[2:]
     y, x = _grid(faces)
     (cx, cy), (rx, ry) = CENTRE_PX, RADII_PX
-    inside = ((x - cx) / rx).square() + ((y - cy) / ry).square() <= 1
-    return inside.to(faces)[None, None]
+    across, down = (x * (FACE_PX / width) - cx) / rx, (y * (FACE_PX / height) - cy) / ry
+    return (across.square() + down.square()).sqrt()
 
 
 def _planes(code: Tensor, faces: Tensor) -> Tensor:

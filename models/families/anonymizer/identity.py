@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models import losses
 from models.embedding import MobileFaceNet
-from models.families.anonymizer.conditions import face_mask, pack_identity
+from models.families.anonymizer.conditions import pack_identity
 from models.families.anonymizer.networks import FaceConfig
 from models.families.anonymizer.terms import (
     AnonymizerConfig,
@@ -27,8 +27,7 @@ class IdentityObjective(FaceObjective):
         self, generator: FaceConfig, config: AnonymizerConfig, embedding: MobileFaceNet
     ) -> None:
         super().__init__(generator, config, embedding)
-        own = {"restored": config.restored, "recognised": config.changed}
-        self.weights = {**self.weights, **own}
+        self.weights |= {"restored": config.restored, "recognised": config.changed}
 
     def generator_step(self, batch: Batch) -> GeneratorStep:
         x = batch["face"]
@@ -45,7 +44,6 @@ class IdentityObjective(FaceObjective):
         person, new_one, other_one, restored_one, wrong_one = people
         strangers = torch.cat((new, other, wrong))
         fakes = torch.cat((new, wrong))
-        around, three = 1 - face_mask(x), torch.cat((x, x, x))
         terms = {
             "adversarial": losses.least_squares_generator(self.discriminators["face"](fakes)),
             "restored": losses.mean_absolute_error(restored, x),
@@ -56,10 +54,7 @@ class IdentityObjective(FaceObjective):
             "different": losses.likeness(
                 torch.cat((new_one, new_one)), torch.cat((other_one, wrong_one)), self.margin
             ),
-            "kept": losses.mean_absolute_error(coarse(strangers), coarse(three)),
-            "around": losses.mean_absolute_error(
-                strangers * around, (x * around).repeat(3, 1, 1, 1)
-            ),
+            "kept": losses.mean_absolute_error(coarse(strangers), coarse(x).repeat(3, 1, 1, 1)),
         }
         return GeneratorStep(terms, {"face": fakes.detach()})
 

@@ -1,15 +1,15 @@
-"""A residual U-Net whose normalisations are steered by a code (Gu et al. 2020; Huang 2017)."""
+"""A ResNet generator whose normalisations are steered by a code (Gu et al. 2020; Huang 2017)."""
 
 from __future__ import annotations
 
 import itertools
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from models.blocks import conv
+from models.families.anonymizer.conditions import face_weight
 from models.family import Config, SizeRule
 
 _LANDMARKS = 5
@@ -28,7 +28,7 @@ class FaceConfig(Config):
     condition: Literal["identity", "surroundings"] = "identity"
     code_length: int = Field(32, ge=1)
     base_channels: int = Field(32, ge=1)
-    halvings: int = Field(3, ge=1, le=4)
+    halvings: int = Field(2, ge=1, le=4)
     blocks: int = Field(6, ge=1)
 
     @property
@@ -77,7 +77,8 @@ class FaceGenerator(nn.Module):
 
     Gu et al. 2020 tile the code over the picture and normalise by batch statistics. Here a face's
     answer must not depend on its neighbours, and InstanceNorm would subtract a tiled code again, so
-    the code is read off its planes and steers the normalisations. The steps up see those down.
+    the code is read off its planes and steers the normalisations. No step up sees one down: a face
+    that could be copied would be. What is around it is not made anew but kept.
     """
 
     def __init__(self, config: FaceConfig) -> None:
@@ -94,7 +95,7 @@ class FaceGenerator(nn.Module):
             for above, below in steps
         )
         self.blocks = nn.ModuleList(_SteeredBlock(widths[-1]) for _ in range(config.blocks))
-        self.up = nn.ModuleList(_Steered(below + above, above) for above, below in reversed(steps))
+        self.up = nn.ModuleList(_Steered(below, above) for above, below in reversed(steps))
         self.head = conv(widths[0], 3, 5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,16 +103,16 @@ class FaceGenerator(nn.Module):
         picture, code = x[:, :channels], x[:, channels:].mean((2, 3), keepdim=True)
         mapped = self.map(code)
         y = self.stem(picture)
-        beside = []
         for down in self.down:
-            beside.append(y)
             y = down(y)
         for block in self.blocks:
             y = block(y, mapped)
         for up in self.up:
             y = nn.functional.interpolate(y, scale_factor=2.0, mode="nearest")
-            y = up(torch.cat((y, beside.pop()), dim=1), mapped).relu()
+            y = up(y, mapped).relu()
         answer: Tensor = self.head(y).tanh()
+        if self.config.condition == "identity":
+            answer = picture + face_weight(picture) * (answer - picture)
         return answer
 
 

@@ -8,13 +8,26 @@ import torch
 from torch import Tensor, nn
 
 from models import losses
+from models.embedding import MobileFaceNet
 from models.families.anonymizer.conditions import face_mask, pack_surroundings
-from models.families.anonymizer.terms import FaceObjective, augmented_window, coarse
+from models.families.anonymizer.networks import FaceConfig
+from models.families.anonymizer.terms import (
+    AnonymizerConfig,
+    FaceObjective,
+    augmented_window,
+    coarse,
+)
 from models.objective import Batch, GeneratorStep, Terms
 
 
 class SurroundingsObjective(FaceObjective):
     """Two codes paint two people into the hole; the discriminator knows hole and landmarks too."""
+
+    def __init__(
+        self, generator: FaceConfig, config: AnonymizerConfig, embedding: MobileFaceNet
+    ) -> None:
+        super().__init__(generator, config, embedding)
+        self.weights |= {"around": config.around}
 
     def generator_step(self, batch: Batch) -> GeneratorStep:
         x = torch.cat((batch["face"], batch["face"]))

@@ -27,7 +27,8 @@ class AnonymizerConfig(Config):
             unlikeness of the face brought back too.
         different: of the likeness of two codes' faces to each other.
         kept: of the difference in light and pose: of pictures reduced to an eighth.
-        around: of the difference outside the face, which a patch must join without a seam.
+        around: of the difference outside the face, which a patch must join without a seam
+            ("surroundings" alone; "identity" leaves it as it is).
         margin: cosine of embeddings up to which two faces count as two people.
         patch_layers: as in `PatchGAN`; 4 judges the whole face.
     """
@@ -56,8 +57,8 @@ class FaceObjective(Objective):
         super().__init__()
         self.code_length = generator.code_length
         self.margin = config.margin
-        names = ("adversarial", "changed", "different", "kept", "around")
-        self.weights = {name: getattr(config, name) for name in names}
+        names = ("adversarial", "changed", "different", "kept")
+        self.weights: dict[str, float] = {name: getattr(config, name) for name in names}
         self.generators[generator.condition] = build_generator(generator)
         discriminator = PatchGAN(
             generator.picture_channels,
