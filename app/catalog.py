@@ -13,6 +13,7 @@ from typing import TypeVar
 import structlog
 import torch
 
+from app.compiled_cache import CompiledCache
 from app.errors import InvalidParameter, NotReady, WrongTask
 from app.opening import Served, open_between, open_version
 from models.errors import ModelNotFound, ModelProtected
@@ -37,9 +38,10 @@ class Catalog:
     with, so it ends with the old one, which is freed when the last of them has ended.
     """
 
-    def __init__(self, registry: Registry, device: torch.device) -> None:
+    def __init__(self, registry: Registry, device: torch.device, cache: CompiledCache) -> None:
         self._registry = registry
         self._device = device
+        self._cache = cache
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="build")
         self._switching = asyncio.Lock()
         self._promoted: dict[str, int] = {}
@@ -80,7 +82,7 @@ class Catalog:
             served = self._served.get(version.name)
             if served is None or served.version.version != version.version:
                 served = await self._in_builder(
-                    partial(open_version, version, self._device, served)
+                    partial(open_version, version, self._device, self._cache, served)
                 )
             await asyncio.to_thread(record)
             self._serve(served)
@@ -116,7 +118,7 @@ class Catalog:
                     if task and family(version.header.family).task is not task:
                         return
                     served = await self._in_builder(
-                        partial(open_version, version, self._device, served)
+                        partial(open_version, version, self._device, self._cache, served)
                     )
             except Exception as error:  # noqa: BLE001 -- what serves now serves on
                 log.error("model not loaded", model=f"{name}@{number}", error=repr(error))

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import threading
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 import torch
 from torch import Tensor, nn
 
-from app.frozen import Drift, FrozenStatistics
+from app.compiled_cache import CompiledCache
+from app.frozen import FrozenStatistics
+from app.openvino_runner import Compiler, OpenVINORunner, convert
 from models.checkpoint import LoadedGenerator
 from models.errors import InvalidCheckpoint
 from models.openvino_core import new_core, openvino
@@ -25,9 +25,6 @@ MIN_BFLOAT16_PSNR_DB = 40.0
 
 _MIN_FLOAT32_PSNR_DB = 70.0  # far above what a wrong conversion reaches, far below rounding
 _PROBE_PX = 128
-_KEPT_BYTES = 64 * 2**20  # of the answers; a larger one's buffers are handed back at once
-
-_TRACING = threading.Lock()  # the tracer's caches are the process's
 
 log = structlog.get_logger()
 
@@ -81,22 +78,32 @@ class Runner(Protocol):
         """Return how far `statistics` are from the tile's, unchecked."""
         ...
 
+    def keep(self) -> None:
+        """Remember, where that saves work, that its answers are near enough to float32's."""
+        ...
 
-def build_engine(loaded: LoadedGenerator, device: torch.device) -> Engine:
+
+def build_engine(
+    loaded: LoadedGenerator, device: torch.device, cache: CompiledCache | None = None
+) -> Engine:
     """Return the fastest engine for `device` whose answer on a probe is near enough to float32's.
 
     The CPU uses torch's number of threads. Candidates, fastest first, are OpenVINO in bfloat16
     where the CPU has it and in float32, then torch likewise; bfloat16 must reach
-    MIN_BFLOAT16_PSNR_DB.
+    MIN_BFLOAT16_PSNR_DB. What OpenVINO made is kept in `cache` and taken from there the next time,
+    bit for bit, without a probe; `loaded.sha256` must then tell its weights from all others.
     """
     twin = FrozenStatistics(loaded.module)
     exact = TorchRunner(loaded.module, twin, device, torch.float32)
+    if known := _known_runner(loaded, twin, device, cache):
+        return CheckedEngine(known, exact, twin)
     picture = probe_picture(loaded, _PROBE_PX)
     reference = exact.run(picture)
-    for runner in _fast_runners(loaded, twin, device):
+    for runner in _fast_runners(loaded, twin, device, cache):
         psnr_db = _psnr_db(runner.run(picture), reference)
         wanted_db = MIN_BFLOAT16_PSNR_DB if runner.dtype == "bfloat16" else _MIN_FLOAT32_PSNR_DB
         if psnr_db >= wanted_db:
+            runner.keep()
             return CheckedEngine(runner, exact, twin)
         log.info("engine refused", backend=runner.backend, dtype=runner.dtype, psnr_db=psnr_db)
     return CheckedEngine(exact, exact, twin)
@@ -177,6 +184,9 @@ class TorchRunner:
     def drift(self, tile: Tensor, statistics: Tensor) -> Tensor:
         return self._call(self._twin.drift, tile, statistics)
 
+    def keep(self) -> None:
+        """Nothing is compiled, so nothing is kept."""
+
     def _call(self, forward: Callable[..., Tensor], batch: Tensor, *rest: Tensor) -> Tensor:
         batch = batch.to(self._device, memory_format=self._layout)
         with (
@@ -187,110 +197,45 @@ class TorchRunner:
         return answer.to("cpu", torch.float32, memory_format=torch.contiguous_format)
 
 
-class OpenVINORunner:
-    """One compiled model for all sizes and batches, two more for given statistics."""
-
-    backend = "openvino"
-    device = "cpu"
-
-    def __init__(
-        self, graph: Any, twin: FrozenStatistics, example: Tensor, dtype: torch.dtype
-    ) -> None:
-        self.dtype = str(dtype).removeprefix("torch.")
-        self._twin, self._example = twin, example
-        self._compiled = self._compile(graph)
-
-    def _compile(self, graph: Any) -> Any:
-        return new_core().compile_model(
-            graph,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": "bf16" if self.dtype == "bfloat16" else "f32",
-                "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-                "NUM_STREAMS": 1,
-            },
-        )
-
-    @cached_property
-    def _frozen(self) -> Any:
-        return self._compile(_convert(self._twin, (self._example, torch.ones(self._twin.size))))
-
-    @cached_property
-    def _drift(self) -> Any:
-        example = (self._example, torch.ones(self._twin.size))
-        return self._compile(_convert(Drift(self._twin), example))
-
-    def run(self, batch: Tensor, statistics: Tensor | None = None) -> Tensor:
-        if statistics is None:
-            return self._call(self._compiled, batch)
-        return self._call(self._frozen, batch, statistics)
-
-    def drift(self, tile: Tensor, statistics: Tensor) -> Tensor:
-        return self._call(self._drift, tile, statistics)
-
-    def _call(self, compiled: Any, *inputs: Tensor) -> Tensor:
-        arrays = [x.contiguous().numpy() for x in inputs]
-        answer = torch.from_numpy(compiled(arrays, share_inputs=True)[0])
-        if answer.nbytes > _KEPT_BYTES:
-            compiled.release_memory()
-        return answer
+def _known_runner(
+    loaded: LoadedGenerator,
+    twin: FrozenStatistics,
+    device: torch.device,
+    cache: CompiledCache | None,
+) -> Runner | None:
+    if device.type != "cpu" or openvino is None or cache is None:
+        return None
+    example = probe_picture(loaded, 1)
+    compilers = (Compiler(dtype, loaded.sha256, cache) for dtype in ("bfloat16", "float32"))
+    runners = (OpenVINORunner.known(compiler, twin, example) for compiler in compilers)
+    return next((runner for runner in runners if runner), None)
 
 
 def _fast_runners(
-    loaded: LoadedGenerator, twin: FrozenStatistics, device: torch.device
+    loaded: LoadedGenerator,
+    twin: FrozenStatistics,
+    device: torch.device,
+    cache: CompiledCache | None,
 ) -> Iterator[Runner]:
     """Yield the ways worth trying before float32 torch, each built when its turn comes."""
     if device.type == "cpu" and openvino is not None:
-        yield from _openvino_runners(loaded.module, twin, probe_picture(loaded, 1))
+        yield from _openvino_runners(loaded, twin, cache)
     if native_bfloat16(device):
         yield TorchRunner(loaded.module, twin, device, torch.bfloat16)
 
 
 def _openvino_runners(
-    module: nn.Module, twin: FrozenStatistics, example: Tensor
+    loaded: LoadedGenerator, twin: FrozenStatistics, cache: CompiledCache | None
 ) -> Iterator[Runner]:
+    example = probe_picture(loaded, 1)
     try:
-        graph = _convert(module, (example,))
-        if "BF16" in new_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            yield OpenVINORunner(graph, twin, example, torch.bfloat16)
-        yield OpenVINORunner(graph, twin, example, torch.float32)
+        graph = convert(loaded.module, (example,))
+        low = "BF16" in new_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        for dtype in ("bfloat16", "float32") if low else ("float32",):
+            compiler = Compiler(dtype, loaded.sha256, cache)
+            yield OpenVINORunner(compiler.compile(graph), compiler, twin, example)
     except Exception as error:  # noqa: BLE001 -- whatever it stumbles over, torch still runs
         log.warning("OpenVINO does not take the network", error=repr(error))
-
-
-def _convert(module: nn.Module, example: tuple[Tensor, ...]) -> Any:
-    """Trace a network into an OpenVINO graph with free height, width and batch size."""
-    shapes = [[-1, x.shape[1], -1, -1] if x.ndim == 4 else list(x.shape) for x in example]
-    with _TRACING, warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the tracer's own, about constants and its age
-        # The probe checks the outcome, so the tracer need not run the network twice more.
-        traced = torch.jit.trace(_Opaque(module), example, check_trace=False)  # type: ignore[no-untyped-call]
-        try:
-            return openvino.convert_model(traced, input=shapes)
-        finally:
-            _forget_traces()
-
-
-class _Opaque(nn.Module):
-    """A network whose parts the tracer does not see: compiling each takes most of its time."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self._hidden = (module,)
-        self.eval()
-
-    def forward(self, *inputs: Tensor) -> Any:
-        return self._hidden[0](*inputs)
-
-
-def _forget_traces() -> None:
-    """Let go of what the tracer keeps of every network it ever saw, its weights among it.
-
-    What torch's own tests do between two traces (clear_class_registry of its jit_utils).
-    """
-    torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()  # noqa: SLF001
-    torch.jit._state._clear_class_state()  # noqa: SLF001
-    torch._C._jit_clear_class_registry()  # noqa: SLF001
 
 
 def probe_picture(loaded: LoadedGenerator, side_px: int) -> Tensor:

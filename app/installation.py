@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
+from app.compiled_cache import CompiledCache
 from app.settings import Settings
 from models.registry import Registry
 
@@ -13,6 +14,11 @@ from models.registry import Registry
 def open_registry(settings: Settings) -> Registry:
     """Return the models that the settings name: published and shipped ones."""
     return Registry(settings.home, settings.shipped_weights)
+
+
+def open_cache(settings: Settings) -> CompiledCache:
+    """Return the networks compiled before, by any process with the same `home`."""
+    return CompiledCache(settings.home / "cache")
 
 
 def choose_device(name: str) -> torch.device:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from app.compiled_cache import CompiledCache
 from app.engines import Engine, build_engine, interpolate, probe_picture
 from app.pace import Pace, measure_pace
 from models.checkpoint import LoadedGenerator, load_generator
@@ -40,7 +41,10 @@ class Served:
 
 
 def open_version(
-    version: ModelVersion, device: torch.device, before: Served | None = None
+    version: ModelVersion,
+    device: torch.device,
+    cache: CompiledCache | None = None,
+    before: Served | None = None,
 ) -> Served:
     """Load a version onto `device` and try it out; `before` is what serves its name so far.
 
@@ -48,7 +52,16 @@ def open_version(
     of another size, constant or not finite.
     """
     loaded = load_generator(version.path)
-    return _open(loaded, version, version.label, version.sha256, device, before)
+    return _open(loaded, version, version.label, version.sha256, device, cache, before)
+
+
+def prepare(version: ModelVersion, device: torch.device, cache: CompiledCache) -> None:
+    """Let `open_version` find all that is slow about this version done, in whatever process.
+
+    Raises InvalidCheckpoint for a file that does not load.
+    """
+    if device.type == "cpu":
+        build_engine(load_generator(version.path), device, cache)
 
 
 def open_between(
@@ -71,12 +84,13 @@ def _open(
     label: str,
     sha256: str,
     device: torch.device,
+    cache: CompiledCache | None = None,
     before: Served | None = None,
 ) -> Served:
     channels_in = int(getattr(loaded.config, "channels_in", 3))
     if channels_in not in (1, 3) and loaded.family.task is not Task.ANONYMIZE:
         raise InvalidCheckpoint(f"{label} takes {channels_in} channels, not a picture")
-    engine = build_engine(loaded, device)
+    engine = build_engine(loaded, device, cache)
     scale = loaded.family.scale(loaded.config)
     golden = probe_picture(loaded, _GOLDEN_PX)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import Callable
@@ -51,11 +52,18 @@ def serve(settings: Settings) -> None:
     server = _Server(config, leave)
     # uvicorn raises the signal again when it is done; the worker is yet to be waited for.
     signal.signal(signal.SIGTERM, _exit)
+    _spare_collector()
     beside = worker if settings.worker else contextlib.nullcontext()
     with beside, contextlib.suppress(KeyboardInterrupt):
         server.run()
     if not server.started:
         raise SystemExit(3)
+
+
+def _spare_collector() -> None:
+    """Keep what is imported out of garbage collections, which hold all requests up: 0.2 s each."""
+    gc.collect()
+    gc.freeze()
 
 
 def _exit(_number: int, _frame: FrameType | None) -> None:

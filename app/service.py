@@ -17,7 +17,7 @@ from app.attempts import Attempts
 from app.batcher import Batcher
 from app.catalog import Catalog
 from app.datasets import open_datasets
-from app.installation import choose_device, open_registry
+from app.installation import choose_device, open_cache, open_registry
 from app.metrics import Metrics
 from app.pace import Line
 from app.settings import Settings
@@ -37,7 +37,7 @@ class Service:
         self.device = choose_device(settings.device)
         self.image_limits = Limits(max_pixels=settings.max_pixels, max_side=settings.max_side)
         self.registry = open_registry(settings)
-        self.catalog = Catalog(self.registry, self.device)
+        self.catalog = Catalog(self.registry, self.device, open_cache(settings))
         # A batch is no faster per picture on a CPU, it only keeps its first picture waiting.
         default_batch = 2 if self.device.type == "cpu" else 8
         self.batcher = Batcher(

@@ -16,9 +16,10 @@ import torch
 
 from app.datasets import DatasetStore
 from app.errors import OUT_OF_MEMORY, kind_of
-from app.installation import choose_device, code_version, open_registry
+from app.installation import choose_device, code_version, open_cache, open_registry
 from app.job_folder import JobFolder
 from app.jobs import JobFailed
+from app.opening import prepare
 from app.schemas_training import TrainingRequest
 from app.settings import Settings
 from app.training_requests import model_key
@@ -275,6 +276,8 @@ class TrainingJob:
             }
             amend_card(path, {"lineage": lineage, "gate": verdict})
             found = self._registry.publish(path, self._request.name)
+        # Here, as it would keep the service's requests waiting there.
+        prepare(found, self._device, open_cache(self._settings))
         self._folder.append("published", model=found.label)
         return found.label
 

@@ -105,7 +105,7 @@ def test_without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(engine(batch), generator.module(batch))
 
     monkeypatch.undo()
-    monkeypatch.setattr(engines, "_convert", lambda *_: 1 / 0)
+    monkeypatch.setattr(engines, "convert", lambda *_: 1 / 0)
     assert build_engine(generator, CPU).backend == "torch"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import statistics
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +24,8 @@ from test_server import Server
 from tiny import encoded, photo, publish_models
 
 CLIENTS, SWAPS, VERSIONS = 16, 20, 3
-QUIET_S = 4
+ROUNDS = 3
+QUIET_S = 3
 STYLIZE = "/v1/stylize?style=starry-night&format=png"
 
 
@@ -35,14 +38,19 @@ class Load:
     failures: list[str] = field(default_factory=list)
 
     def p99_s(self) -> float:
-        return float(np.percentile(self.seconds, 99))
+        return p99_s(self.seconds)
+
+
+def p99_s(seconds: list[float]) -> float:
+    return float(np.percentile(seconds, 99))
 
 
 @contextmanager
 def clients(server: Server) -> Iterator[Load]:
     """Keep CLIENTS asking, each for its next picture when it has the last one.
 
-    Connecting is no part of the load: it begins when each has had an answer.
+    Connecting is no part of the load: it begins when each has had an answer. Nor is collecting this
+    process's garbage, for which all 16 would wait 0.2 s.
     """
     load, stop, data = Load(), threading.Event(), encoded(photo(32, 32))
     connected = threading.Barrier(CLIENTS + 1)
@@ -69,12 +77,21 @@ def clients(server: Server) -> Iterator[Load]:
     for thread in threads:
         thread.start()
     connected.wait(60)
+    gc.disable()
     try:
         yield load
     finally:
+        gc.enable()
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def without_swaps(server: Server) -> Load:
+    """Return what the clients see in QUIET_S."""
+    with clients(server) as load:
+        time.sleep(QUIET_S)
+    return load
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +126,8 @@ def pixels(data: bytes) -> np.ndarray:
 def test_swaps_under_load(server: Server) -> None:
     """Over 20 swaps no request fails, and answers are of the version they name.
 
-    Memory stays where it was. The slowest hundredth stays below four times what it is without
-    swaps: building the next version takes one of two cores. Twice is the aim (issue 3).
+    Memory stays where it was. In the median round the slowest hundredth takes at most twice what it
+    does without swaps.
     """
     home = server.log.parent
     expected = {}
@@ -125,24 +142,22 @@ def test_swaps_under_load(server: Server) -> None:
 
     with clients(server):  # what the first requests set up once is no matter of swaps
         time.sleep(1)
-    with clients(server) as quiet:
-        time.sleep(QUIET_S)
     process = psutil.Process(server.process.pid)
+    quiet = [without_swaps(server)]
     before_mib, files = process.memory_info().rss / 2**20, process.num_fds()
-    with clients(server) as busy:
-        for swap in range(SWAPS):
-            promote(server, home, swap % VERSIONS + 1, over_http=swap % 2 == 0)
-    with clients(server) as quiet_again:
-        time.sleep(QUIET_S)
+    ratios = []
+    for _ in range(ROUNDS):
+        with clients(server) as busy:
+            for swap in range(SWAPS):
+                promote(server, home, swap % VERSIONS + 1, over_http=swap % 2 == 0)
+        quiet.append(without_swaps(server))
+        ratios.append(busy.p99_s() / p99_s(quiet[-2].seconds + quiet[-1].seconds))
+        assert not busy.failures + quiet[-2].failures + quiet[-1].failures
+        assert {label for label, _, _ in busy.answers} == {label for label, _ in expected}
+        for label, sha256, data in busy.answers:
+            assert np.abs(pixels(data) - expected[label, sha256]).max() <= 2
     grown_mib = process.memory_info().rss / 2**20 - before_mib
-    quiet.seconds += quiet_again.seconds
-
-    assert not quiet.failures + busy.failures + quiet_again.failures
-    assert {label for label, _, _ in busy.answers} == {label for label, _ in expected}
-    for label, sha256, data in busy.answers:
-        assert np.abs(pixels(data) - expected[label, sha256]).max() <= 2
-    figures = f"{len(busy.seconds)} answers, p99 {busy.p99_s():.3f} s, quiet {quiet.p99_s():.3f} s"
-    print(figures, f"{grown_mib:.1f} MiB more")  # noqa: T201 -- for pytest -s
-    assert busy.p99_s() <= 4 * quiet.p99_s(), figures
+    print([f"{ratio:.2f}" for ratio in ratios], f"{grown_mib:.1f} MiB more")  # noqa: T201 -- for -s
+    assert statistics.median(ratios) <= 2, ratios
     assert grown_mib < 40
     assert process.num_fds() <= files + 2

@@ -48,7 +48,8 @@ def import_model(
 
     Nothing in the file is executed. What is not understood is named.
     """
-    from app.installation import open_registry
+    from app.installation import choose_device, open_cache, open_registry
+    from app.opening import prepare
     from models.checkpoint import load_generator, read_header, save_generator
     from models.errors import InvalidCheckpoint
     from models.importers import import_foreign
@@ -62,8 +63,10 @@ def import_model(
             save_generator(file, loaded.module, loaded.header.model_copy(update={"name": name}))
         else:
             loaded = load_generator(file)
-        registry = open_registry(settings_from())
+        settings = settings_from()
+        registry = open_registry(settings)
         version = registry.publish(file, name)
+        prepare(version, choose_device(settings.device), open_cache(settings))
         registry.promote(name, version.version, force=True)  # asked for in so many words
         typer.echo(f"{name}@{version.version}: {loaded.family.id}, does {loaded.family.task.value}")
         for key, value in (loaded.header.card | loaded.config.model_dump()).items():
