@@ -21,7 +21,7 @@ import models
 from models.openvino_core import new_core, openvino
 from models.state import write_atomically
 
-_MAX_FILES = 100  # the longest unused go first
+_MAX_BYTES = 512 * 2**20  # the longest unused go first
 _DIGEST_BYTES = 32
 
 log = structlog.get_logger()
@@ -59,11 +59,17 @@ class CompiledCache:
         path = self._path(sha256, part, dtype)
         try:
             write_atomically(path, lambda target: target.write_bytes(data))
-            by_use = sorted(self._folder.iterdir(), key=lambda file: file.stat().st_mtime)
-            for file in by_use[:-_MAX_FILES]:
-                file.unlink(missing_ok=True)
+            self._make_room()
         except OSError as error:
             log.warning("a compiled network is not kept", error=repr(error))
+
+    def _make_room(self) -> None:
+        files = [(file, file.stat()) for file in self._folder.iterdir()]
+        left_bytes = _MAX_BYTES
+        for file, stat in sorted(files, key=lambda pair: pair[1].st_mtime, reverse=True):
+            left_bytes -= stat.st_size
+            if left_bytes < 0:
+                file.unlink(missing_ok=True)
 
     def _path(self, sha256: str, part: str, dtype: str) -> Path:
         key = hashlib.sha256(f"{self._maker} {sha256}".encode()).hexdigest()

@@ -85,7 +85,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_a_cache_forgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache does not grow for ever: what has not been used for longest goes."""
-    monkeypatch.setattr(compiled_cache, "_MAX_FILES", 2)
+    monkeypatch.setattr(compiled_cache, "_MAX_BYTES", 2 * 33)  # two of a byte and its digest
     cache = CompiledCache(tmp_path)
     for weights in "abc":
         cache.put(weights, "whole", "float32", weights.encode())
