@@ -22,7 +22,7 @@ from dbos import DBOS, DBOSClient, EnqueueOptions, Serializer, WorkflowStatus
 from dbos import error as dbos_errors
 
 from app.datasets import DatasetStore
-from app.errors import JobConflict, JobNotFound, JobsUnavailable
+from app.errors import JobConflict, JobNotFound, JobsUnavailable, StorageFull
 from app.installation import open_registry
 from app.job_folder import JobFolder
 from app.schemas_training import JobError, JobState, TrainingRequest
@@ -224,6 +224,8 @@ class Jobs:
                     self._client = self._connected()
             yield self._client
         except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
+            if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_FULL":
+                raise StorageFull("the disk with the database of jobs is full") from error
             raise JobsUnavailable("the database of jobs does not answer", 5) from error
 
     def _connected(self) -> DBOSClient:

@@ -31,7 +31,7 @@ from app.jobs import (
     JsonSerializer,
     database_url,
 )
-from app.liveness import BEAT_S, Periodically, Watch, WorkerName
+from app.liveness import BEAT_S, DEAD_AFTER_S, Periodically, Watch, WorkerName
 from app.schemas_training import TrainingRequest
 from app.settings import Settings
 from app.signals import stop_signal
@@ -52,6 +52,8 @@ class Worker:
         self._jobs = Jobs(settings)
         self._name = WorkerName(settings.home)
         self._watch = Watch(settings.home)
+        self._at_work: set[str] = set()
+        self._unrecorded_since: dict[str, float] = {}
 
     def run(self) -> None:
         """Work; returns once the job under way, if any, has left a checkpoint."""
@@ -86,12 +88,27 @@ class Worker:
     def _beat(self) -> None:
         """Show that this worker lives, and put the jobs of dead ones back into the queue."""
         self._name.beat_file.touch()
-        others = set(self._jobs.running().values()) - {str(self._name)}
+        running = self._jobs.running()
+        self._revive({job for job, owner in running.items() if owner == str(self._name)})
+        others = set(running.values()) - {str(self._name)}
         for name in self._watch.dead(others):
             log.warning("taking over the jobs of a dead worker", worker=name)
             # Changes only jobs that are still running and still this worker's: of several workers
             # that find it dead one succeeds, and a job cancelled meanwhile stays cancelled.
             DBOS._recover_pending_workflows([name])  # noqa: SLF001 -- the only such call there is
+
+    def _revive(self, mine: set[str]) -> None:
+        """Put a job of ours back into the queue whose end could not be recorded.
+
+        On a full disk, say: it counts as running then, nobody works on it, and no other begins.
+        """
+        now = time.monotonic()
+        since = {job: self._unrecorded_since.get(job, now) for job in mine - self._at_work}
+        self._unrecorded_since = since
+        if any(now - at >= DEAD_AFTER_S for at in since.values()) and not self._at_work:
+            log.warning("a job ended unrecorded and is taken up again", jobs=sorted(since))
+            DBOS._recover_pending_workflows([str(self._name)])  # noqa: SLF001 -- as in _beat
+            self._unrecorded_since = {}
 
     def _train(self, request: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
         """The workflow: the steps of a job, each recorded when it is done."""
@@ -99,7 +116,7 @@ class Worker:
 
         job_id = str(DBOS.workflow_id)
         log.info("job started", job=job_id)
-        with self._ownership(job_id) as lost:
+        with self._working(job_id), self._ownership(job_id) as lost:
 
             def should_stop() -> bool:
                 return lost.is_set() or self._stopping.is_set()
@@ -117,6 +134,15 @@ class Worker:
                 done = job.run(step)
         log.info("job done", job=job_id, **done)
         return done
+
+    @contextlib.contextmanager
+    def _working(self, job_id: str) -> Iterator[None]:
+        """Count the job as at work."""
+        self._at_work.add(job_id)
+        try:
+            yield
+        finally:
+            self._at_work.discard(job_id)
 
     @contextlib.contextmanager
     def _ownership(self, job_id: str) -> Iterator[threading.Event]:

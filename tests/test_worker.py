@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -46,10 +47,11 @@ class Home:
         self.jobs = Jobs(self.settings)
         self.registry = Registry(path, path / "no weights")
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.log_file = path / "log"
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         environment = child_environment(self.settings)
-        with (self.path / "log").open("ab") as log:
+        with self.log_file.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "app.cli", *command], env=environment, cwd=ROOT, stderr=log
             )
@@ -75,7 +77,7 @@ class Home:
         return self.jobs.get(job.id)
 
     def log(self) -> str:
-        return (self.path / "log").read_text()
+        return self.log_file.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +155,45 @@ def test_failed_jobs_say_why_and_can_be_resumed(
     shutil.move(home.path / "kept", folder)
     home.jobs.resume(vanished.id)
     assert home.until_ended(vanished).state == "succeeded"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+    if (
+        sys.platform != "linux"
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
+        pytest.skip("nobody here may mount a file system")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_job_outlives_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
+    """With room again it goes on, even where there was none to record that it had failed."""
+    home = Home(small_disk)
+    home.log_file = tmp_path / "log"
+    try:
+        home.start("worker")
+        job = home.jobs.submit(tiny_request(home.dataset, name="full", steps=60))
+        until(lambda: home.step(job) >= 3)
+        filler = (small_disk / "filler").open("wb", buffering=0)
+        with filler, contextlib.suppress(OSError):
+            while filler.write(bytes(4096)):
+                pass
+        until(lambda: home.jobs.get(job.id).ended or "Exception encountered" in home.log())
+        Path(filler.name).unlink()
+        if (error := home.jobs.get(job.id).error) is not None:
+            assert error.code == "disk_full"
+            home.jobs.resume(job.id)
+        assert home.until_ended(job).state == "succeeded", home.log()
+    finally:
+        home.close()
 
 
 def test_a_stopped_worker_leaves_its_job_to_the_next(
