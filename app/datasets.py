@@ -10,6 +10,7 @@ A dataset appears by one rename, whole or not at all, so several processes can s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -228,8 +229,9 @@ class DatasetStore:
                     found.append(self.get(folder.name))
                 except (InvalidDataset, DatasetNotFound) as error:
                     log.warning("left out: %s", error)
-        own = [dataset for dataset in found if caller.owns(dataset.owner)]
-        return sorted(own, key=lambda dataset: (dataset.created_at, dataset.id))
+        return sorted(
+            (d for d in found if caller.owns(d.owner)), key=lambda d: (d.created_at, d.id)
+        )
 
     def contact_sheet(self, id: str, caller: Caller = OPERATOR) -> bytes:  # noqa: A002
         """Return the PNG of a dataset; raises DatasetNotFound, or InvalidDataset without one."""
@@ -272,12 +274,11 @@ class DatasetStore:
         return self._folder(id) if caller.sees_all else self.get(id, caller).folder
 
     def _sound(self, id: str) -> Dataset | None:  # noqa: A002
-        try:
+        with contextlib.suppress(DatasetNotFound, InvalidDataset):
             dataset = self.get(id)
             dataset.verify()
-        except (DatasetNotFound, InvalidDataset):
-            return None
-        return dataset
+            return dataset
+        return None
 
     def _measure(self, files: Mapping[str, Path]) -> tuple[dict[str, Size], dict[str, str]]:
         """Decode every picture, as training will; return sizes, and why others are unusable."""
