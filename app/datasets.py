@@ -318,8 +318,7 @@ class DatasetStore:
         built: Path,
     ) -> Dataset:
         lines = [kind, *(f"{path}\0{sha256}" for path, sha256 in checksums.items())]
-        if owner:  # nobody is told by an id that others have the same pictures
-            lines.append(owner)
+        lines += [owner] if owner else []  # no id tells that others have the same pictures
         id_ = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
         sides = [min(sizes[source]) for names in made.parts.values() for source in names.values()]
         return Dataset(
