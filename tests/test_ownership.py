@@ -33,7 +33,7 @@ class Person:
         headers = self._headers | kwargs.pop("headers", {})
         answer = self.client.request(method, url, headers=headers, **kwargs)
         is_json = "json" in answer.headers.get("content-type", "")
-        return answer.status_code, answer.json() if is_json else answer.content
+        return answer.status_code, answer.json() if is_json and answer.content else answer.content
 
     def get(self, url: str) -> tuple[int, Any]:
         return self.ask("GET", url)
