@@ -1,6 +1,8 @@
 # One image for both: torch's wheels bring CUDA along, and without a GPU the CPU engine runs.
 FROM python:3.11-slim
 
+# On 0.0.0.0 the service asks for keys and does not start without one; a compose file that publishes
+# the port on this machine alone may set ANAMORPH_INSECURE.
 # Few malloc arenas: glibc otherwise keeps a peak's memory once for each thread.
 ENV PYTHONUNBUFFERED=1 \
     PIP_NO_CACHE_DIR=1 \

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from app.access import OPERATOR, Caller
 from app.carriers import CARRIERS
 from app.errors import InvalidParameter, NoFace
 from app.faces import Pack, find_faces, find_faces_in, remake_face
@@ -91,6 +92,7 @@ async def anonymize(
     params: AnonymizeParams,
     choose_format: Callable[[Format], Format] = same,
     share: Share | None = None,
+    caller: Caller = OPERATOR,
 ) -> Anonymized:
     """Answer one upload without its faces; the event loop only waits.
 
@@ -101,7 +103,7 @@ async def anonymize(
     laps = Laps()
     if params.passcode is not None:
         normalised(params.passcode)
-    model = _generator(service, params)
+    model = _generator(service, params, caller)
     limits = service.image_limits
     with service.batcher.announced():
         header = await service.in_codecs(partial(images.read_header, data, limits))
@@ -168,21 +170,21 @@ def _condition(params: AnonymizeParams) -> Condition:
     return "identity" if params.passcode is not None else "surroundings"
 
 
-def _generator(service: Service, params: AnonymizeParams) -> Served | None:
+def _generator(service: Service, params: AnonymizeParams, caller: Caller) -> Served | None:
     name = generator_name(params)
     if name is None:
         if params.model:
             raise InvalidParameter("model: only the method generate has one")
         return None
-    return face_generator(service, name, _condition(params))
+    return face_generator(service, name, _condition(params), caller)
 
 
-def face_generator(service: Service, name: str, condition: Condition) -> Served:
-    """Return the generator of that name.
+def face_generator(service: Service, name: str, condition: Condition, caller: Caller) -> Served:
+    """Return the generator of that name that the caller may use.
 
     Raises what `Catalog.for_task` raises, and InvalidParameter for one of the other condition.
     """
-    model = service.catalog.for_task(name, Task.ANONYMIZE)
+    model = service.catalog.for_task(name, Task.ANONYMIZE, caller)
     if _config(model).condition != condition:
         needs = "no passcode" if condition == "identity" else "a passcode"
         raise InvalidParameter(f"model: {model.label} is for requests with {needs}")

@@ -13,6 +13,7 @@ from typing import TypeVar
 import structlog
 import torch
 
+from app.access import OPERATOR, Caller
 from app.compiled_cache import CompiledCache
 from app.errors import InvalidParameter, NotReady, WrongTask
 from app.opening import Served, open_between, open_version
@@ -160,49 +161,62 @@ class Catalog:
             task.cancel()
         await asyncio.to_thread(self._builder.shutdown, cancel_futures=True)
 
-    def models(self) -> list[Served]:
-        """Return what is served, by name."""
-        return [self._served[name] for name in sorted(self._served)]
+    def models(self, caller: Caller = OPERATOR) -> list[Served]:
+        """Return what is served to the caller, by name."""
+        served = (self._served[name] for name in sorted(self._served))
+        return [model for model in served if caller.may_use(model.version.owner)]
 
     def serving(self, name: str) -> Served | None:
         """Return what serves `name` just now, if anything does."""
         return self._served.get(name)
 
-    def get(self, reference: str) -> Served:
-        """Return the model "name" or "name@version"; raises ModelNotFound or NotReady."""
+    def get(self, reference: str, caller: Caller = OPERATOR) -> Served:
+        """Return the model "name" or "name@version", if the caller may use it.
+
+        Raises ModelNotFound or NotReady.
+        """
         name, _, version = reference.partition("@")
         served = self._served.get(name)
-        if served is None and not self.ready and (name in self._promoted or not self._promoted):
+        if served and not caller.may_use(served.version.owner):
+            served = None
+        may_come = name in self._promoted or not self._promoted or not caller.sees_all
+        if served is None and not self.ready and may_come:
             raise NotReady("the models are being loaded", retry_after_s=5)
         if served and version and version != str(served.version.version):
             raise ModelNotFound(f"{name}@{version} is not served; {served.label} is")
         if served is None:
-            known = ", ".join(sorted(self._served)) or "none"
+            known = ", ".join(model.version.name for model in self.models(caller)) or "none"
             raise ModelNotFound(f"no such model is served; there are: {known}")
         return served
 
-    def for_task(self, reference: str, task: Task) -> Served:
+    def for_task(self, reference: str, task: Task, caller: Caller = OPERATOR) -> Served:
         """Return the model if it does `task`; raises WrongTask beside what `get` raises."""
-        served = self.get(reference)
+        served = self.get(reference, caller)
         if served.family.task is not task:
             raise WrongTask(f"this model is asked for at /v1/{served.family.task.value}")
         return served
 
-    async def upscaler(self, scale: int, detail: float | None, reference: str | None) -> Served:
+    async def upscaler(
+        self,
+        scale: int,
+        detail: float | None,
+        reference: str | None,
+        caller: Caller = OPERATOR,
+    ) -> Served:
         """Return the network for `scale`, whose own scale may be larger, and `detail`.
 
         `detail` interpolates from the regression network (0) to the adversarial one (1) that names
         it in its card. Raises InvalidParameter where there is no such pair.
         """
         if reference:
-            chosen = self.for_task(reference, Task.UPSCALE)
+            chosen = self.for_task(reference, Task.UPSCALE, caller)
         else:
-            chosen = self._default_upscaler(scale)
+            chosen = self._default_upscaler(scale, caller)
         if chosen.scale < scale:
             raise InvalidParameter(f"scale: {chosen.label} reaches {chosen.scale}")
         if reference and detail is None:
             return chosen
-        pair = self._pair(chosen)
+        pair = self._pair(chosen, caller)
         if pair is None:
             if detail:
                 raise InvalidParameter(f"detail: {chosen.label} has no adversarial counterpart")
@@ -212,20 +226,22 @@ class Catalog:
             return pair[0]
         return pair[1] if step == _DETAIL_STEPS else await self._interpolation(*pair, step)
 
-    def _default_upscaler(self, scale: int) -> Served:
-        able = [m for m in self.models() if m.family.task is Task.UPSCALE and m.scale >= scale]
+    def _default_upscaler(self, scale: int, caller: Caller) -> Served:
+        upscalers = [m for m in self.models(caller) if m.family.task is Task.UPSCALE]
+        able = [m for m in upscalers if m.scale >= scale]
         if not able:
             if not self.ready:
                 raise NotReady("the models are being loaded", retry_after_s=5)
             raise ModelNotFound(f"no upscaler reaches scale {scale}")
-        return min(able, key=lambda m: (m.scale, self._pair(m) is None, m.label))
+        return min(able, key=lambda m: (m.scale, self._pair(m, caller) is None, m.label))
 
-    def _pair(self, model: Served) -> tuple[Served, Served] | None:
+    def _pair(self, model: Served, caller: Caller) -> tuple[Served, Served] | None:
         """Return (regression, adversarial) where `model` is one of them."""
-        for adversarial in self.models():
+        seen = self.models(caller)
+        for adversarial in seen:
             reference = str(adversarial.version.header.card.get("regression_model", ""))
             regression = self._served.get(reference.partition("@")[0])
-            if regression and model in (regression, adversarial):
+            if regression and regression in seen and model in (regression, adversarial):
                 return regression, adversarial
         return None
 

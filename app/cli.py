@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands import datasets, faces, jobs, models
+from app.commands import datasets, faces, jobs, keys, models
 from app.commands.common import errors_as_text, settings_from
 from app.commands.pictures import (
     Device,
@@ -29,6 +29,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Image-to-ima
 app.add_typer(models.app, name="models")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(keys.app, name="keys")
 app.command()(faces.anonymize)
 app.command()(faces.restore)
 
@@ -41,12 +42,15 @@ def serve(
     worker: Annotated[
         bool | None, typer.Option(help="Start a worker that trains beside the service.")
     ] = None,
+    insecure: Annotated[
+        bool | None, typer.Option("--insecure", help="Ask nobody for a key, on any address.")
+    ] = None,
 ) -> None:
     """Serve every promoted model over HTTP, and train what is asked for."""
     from app.server import serve
 
     with errors_as_text():
-        serve(settings_from(host=host, port=port, device=device, worker=worker))
+        serve(settings_from(host=host, port=port, device=device, worker=worker, insecure=insecure))
 
 
 @app.command()

@@ -10,6 +10,7 @@ A dataset appears by one rename, whole or not at all, so several processes can s
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -23,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from app.access import OPERATOR, Caller
 from app.archives import ArchiveLimits, unpack
 from app.contact_sheet import contact_sheet
 from app.dataset_layouts import KIND_OF_FAMILY, MIN_SIDE_PX, Arrangement, Kind, Size, arrange
@@ -45,7 +47,7 @@ class Dataset:
     """A stored dataset.
 
     Attributes:
-        id: of its content; the same pictures as the same kind have the same id.
+        id: of its content and owner; the same pictures as the same kind have the same id.
         created_at: ISO 8601, UTC.
         counts: pictures in each part.
         sizes: "min", "median" and "max" of the pictures' shorter sides, in pixels.
@@ -53,6 +55,7 @@ class Dataset:
         skipped: files of the upload that are not in it, and why.
         warnings: what is usable and yet worth a look.
         checksums: SHA-256 of each picture by its path below `folder`.
+        owner: id of the key that it belongs to, if it belongs to one.
     """
 
     id: str
@@ -66,6 +69,7 @@ class Dataset:
     skipped: dict[str, str] = field(repr=False)
     warnings: list[str]
     checksums: dict[str, str] = field(repr=False)
+    owner: str | None = None
 
     @property
     def contact_sheet(self) -> Path:
@@ -168,10 +172,12 @@ class DatasetStore:
         self._image_limits = image_limits or images.Limits()
         self._closing = threading.Event()
 
-    def add(self, source: Path, name: str, kind: Kind) -> tuple[Dataset, bool]:
+    def add(
+        self, source: Path, name: str, kind: Kind, owner: str | None = None
+    ) -> tuple[Dataset, bool]:
         """Check and store a zip or a folder; return the dataset and whether it is new.
 
-        One with the same pictures is left as it is, with its own name, unless it is damaged.
+        The owner's one with the same pictures is left as it is, with its own name, unless damaged.
 
         Raises:
             InvalidDataset: not usable; the text says what was found and what is expected.
@@ -190,7 +196,7 @@ class DatasetStore:
             sizes, unusable = self._measure(found.files)
             made = arrange(sizes, kind, found.skipped | unusable)
             checksums = self._place(made, found.files, built)
-            dataset = self._describe(name, kind, made, sizes, checksums, built)
+            dataset = self._describe(name, kind, owner, made, sizes, checksums, built)
             if sound := self._sound(dataset.id):
                 return sound, False
             self._write(dataset, built)
@@ -202,17 +208,20 @@ class DatasetStore:
                 return self.get(dataset.id), False
             return dataset, True
 
-    def get(self, id: str) -> Dataset:  # noqa: A002
-        """Return a dataset; raises DatasetNotFound, or InvalidDataset for a damaged manifest."""
+    def get(self, id: str, caller: Caller = OPERATOR) -> Dataset:  # noqa: A002
+        """Return the caller's dataset; raises DatasetNotFound, or InvalidDataset if damaged."""
         folder = self._folder(id)
         try:
             manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_bytes())
-            return Dataset(folder=folder, **manifest)
+            dataset = Dataset(folder=folder, **manifest)
         except (OSError, ValueError, TypeError) as error:
             raise InvalidDataset(f"the manifest of dataset {id} is damaged") from error
+        if not caller.owns(dataset.owner):
+            raise DatasetNotFound("there is no such dataset")
+        return dataset
 
-    def list(self) -> list[Dataset]:
-        """Return every dataset, the oldest first; damaged ones are logged and left out."""
+    def list(self, caller: Caller = OPERATOR) -> list[Dataset]:
+        """Return the caller's datasets, oldest first; damaged ones are logged and left out."""
         found = []
         for folder in self.root.glob("*"):
             if _ID.fullmatch(folder.name):
@@ -220,18 +229,20 @@ class DatasetStore:
                     found.append(self.get(folder.name))
                 except (InvalidDataset, DatasetNotFound) as error:
                     log.warning("left out: %s", error)
-        return sorted(found, key=lambda dataset: (dataset.created_at, dataset.id))
+        return sorted(
+            (d for d in found if caller.owns(d.owner)), key=lambda d: (d.created_at, d.id)
+        )
 
-    def contact_sheet(self, id: str) -> bytes:  # noqa: A002
+    def contact_sheet(self, id: str, caller: Caller = OPERATOR) -> bytes:  # noqa: A002
         """Return the PNG of a dataset; raises DatasetNotFound, or InvalidDataset without one."""
         try:
-            return (self._folder(id) / _CONTACT).read_bytes()
+            return (self._own_folder(id, caller) / _CONTACT).read_bytes()
         except OSError as error:
             raise InvalidDataset(f"the contact sheet of dataset {id} has vanished") from error
 
-    def delete(self, id: str) -> None:  # noqa: A002
+    def delete(self, id: str, caller: Caller = OPERATOR) -> None:  # noqa: A002
         """Remove a dataset; raises DatasetNotFound, or DatasetInUse naming what uses it."""
-        folder = self._folder(id)
+        folder = self._own_folder(id, caller)
         if user := self.in_use(id):
             raise DatasetInUse(f"dataset {id} is in use by the training job {user}")
         with self.incoming() as incoming:
@@ -259,13 +270,15 @@ class DatasetStore:
             raise DatasetNotFound("there is no such dataset")
         return folder
 
+    def _own_folder(self, id: str, caller: Caller) -> Path:  # noqa: A002
+        return self._folder(id) if caller.sees_all else self.get(id, caller).folder
+
     def _sound(self, id: str) -> Dataset | None:  # noqa: A002
-        try:
+        with contextlib.suppress(DatasetNotFound, InvalidDataset):
             dataset = self.get(id)
             dataset.verify()
-        except (DatasetNotFound, InvalidDataset):
-            return None
-        return dataset
+            return dataset
+        return None
 
     def _measure(self, files: Mapping[str, Path]) -> tuple[dict[str, Size], dict[str, str]]:
         """Decode every picture, as training will; return sizes, and why others are unusable."""
@@ -298,12 +311,14 @@ class DatasetStore:
         self,
         name: str,
         kind: Kind,
+        owner: str | None,
         made: Arrangement,
         sizes: Mapping[str, Size],
         checksums: dict[str, str],
         built: Path,
     ) -> Dataset:
         lines = [kind, *(f"{path}\0{sha256}" for path, sha256 in checksums.items())]
+        lines += [owner] if owner else []  # no id tells that others have the same pictures
         id_ = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
         sides = [min(sizes[source]) for names in made.parts.values() for source in names.values()]
         return Dataset(
@@ -318,6 +333,7 @@ class DatasetStore:
             skipped=dict(sorted(made.skipped.items())),
             warnings=made.warnings,
             checksums=checksums,
+            owner=owner,
         )
 
     def _write(self, dataset: Dataset, built: Path) -> None:

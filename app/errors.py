@@ -8,6 +8,7 @@ internal error, whose text stays in the log.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -21,9 +22,35 @@ from starlette.requests import ClientDisconnect
 from models import errors as model_errors
 from models.errors import AnamorphError
 
+_BEARER = 'Bearer realm="anamorph"'
+
 
 class ServiceError(AnamorphError):
     """A request that cannot be answered."""
+
+
+class Unauthenticated(ServiceError):
+    """No key where one is asked for, or one that opens nothing.
+
+    `code` is RFC 6750's, where a key was given.
+    """
+
+    def __init__(self, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.challenge = f'{_BEARER}, error="{code}"' if code else _BEARER
+
+
+class ScopeMissing(ServiceError):
+    """The key is good, and not for this; `missing` names the scopes that it lacks."""
+
+    def __init__(self, message: str, missing: Sequence[str]) -> None:
+        super().__init__(message)
+        scopes = " ".join(missing)
+        self.challenge = f'{_BEARER}, error="insufficient_scope", scope="{scopes}"'
+
+
+class NameTaken(ServiceError):
+    """A model of that name belongs to others."""
 
 
 class BadMultipart(ServiceError):
@@ -159,6 +186,10 @@ class JobsUnavailable(Busy):
     """The database of jobs does not answer."""
 
 
+class KeysUnavailable(Busy):
+    """The file of keys cannot be read."""
+
+
 class Kind(NamedTuple):
     """How one class of error looks over HTTP."""
 
@@ -170,6 +201,10 @@ class Kind(NamedTuple):
 KINDS: dict[type[AnamorphError], Kind] = {
     AnamorphError: Kind(400, "bad_request", "The request cannot be answered"),
     ServiceError: Kind(400, "bad_request", "The request cannot be answered"),
+    Unauthenticated: Kind(401, "unauthenticated", "A key is needed"),
+    ScopeMissing: Kind(403, "scope_missing", "The key is not for this"),
+    NameTaken: Kind(409, "name_taken", "The name is taken"),
+    KeysUnavailable: Kind(503, "keys_unavailable", "The keys cannot be checked"),
     BadMultipart: Kind(400, "bad_multipart", "The multipart body does not parse"),
     MissingImage: Kind(422, "missing_image", "No image in the request"),
     SeveralImages: Kind(422, "several_images", "More than one image in the request"),
@@ -246,6 +281,8 @@ def problem_of(error: AnamorphError) -> JSONResponse:
     response = problem(kind_of(error), str(error), **members)
     if isinstance(error, Busy):
         response.headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, Unauthenticated | ScopeMissing):
+        response.headers["WWW-Authenticate"] = error.challenge
     return response
 
 

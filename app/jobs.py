@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import threading
 import uuid
@@ -21,6 +22,7 @@ import sqlalchemy.exc
 from dbos import DBOS, DBOSClient, EnqueueOptions, Serializer, WorkflowStatus
 from dbos import error as dbos_errors
 
+from app.access import OPERATOR, Caller
 from app.datasets import DatasetStore
 from app.errors import JobConflict, JobNotFound, JobsUnavailable, StorageFull
 from app.installation import open_registry
@@ -28,6 +30,7 @@ from app.job_folder import JobFolder
 from app.schemas_training import JobError, JobState, TrainingRequest
 from app.settings import Settings
 from app.training_requests import recipe_of
+from app.visible import name_taken, owner_of_next
 
 APPLICATION = "anamorph"
 WORKFLOW = "train"
@@ -78,6 +81,8 @@ class Job:
         position: in the queue, from 1, of a queued job.
         recipe: the recipe as a table; its steps are provisional if the request gives minutes.
         worker: the executor id of the worker that has it, or had it last.
+        owner: id of the key that it belongs to, if it belongs to one.
+        model_owner: whose the model will be: that of the models of its name, if there are some.
     """
 
     id: str
@@ -90,6 +95,8 @@ class Job:
     finished_at: datetime | None
     worker: str | None
     error: JobError | None
+    owner: str | None = None
+    model_owner: str | None = None
 
     @property
     def ended(self) -> bool:
@@ -107,19 +114,31 @@ class Jobs:
         self._client: DBOSClient | None = None
         self._opening = threading.Lock()
 
-    def submit(self, request: TrainingRequest, idempotency_key: str | None = None) -> Job:
-        """Check a request and enqueue it; the same key and request give the same job.
+    def submit(
+        self,
+        request: TrainingRequest,
+        idempotency_key: str | None = None,
+        caller: Caller = OPERATOR,
+    ) -> Job:
+        """Check a caller's request and enqueue it; the same key and request give the same job.
 
         Raises:
             JobConflict: the key was used with another request.
+            NameTaken: the model's name is not the caller's to train.
             InvalidRecipe, InvalidParameter, DatasetNotFound, ModelNotFound: see `recipe_of`.
         """
         job_id = uuid.uuid4().hex
         if idempotency_key is not None:
-            job_id = hashlib.sha256(b"key:" + idempotency_key.encode()).hexdigest()[:32]
+            space = f"{caller.key_id}:" if caller.key_id else ""
+            job_id = hashlib.sha256(f"{space}key:{idempotency_key}".encode()).hexdigest()[:32]
             if known := self._find(job_id):
                 return _same(known, request)
-        recipe = recipe_of(request, self._datasets, self._registry)
+        recipe = recipe_of(request, self._datasets, self._registry, caller)
+        owners = {
+            "owner": caller.key_id,
+            "model_owner": owner_of_next(self._registry, request.name, caller),
+        }
+        self._check_unclaimed(request.name, owners["model_owner"])
         options: EnqueueOptions = {
             "workflow_name": WORKFLOW,
             "queue_name": QUEUE,
@@ -127,7 +146,7 @@ class Jobs:
             "workflow_id_reuse_policy": "reject",
             "app_version": WORKFLOW_VERSION,
         }
-        tables = request.model_dump(mode="json"), recipe.model_dump(mode="json")
+        tables = request.model_dump(mode="json"), recipe.model_dump(mode="json"), owners
         try:
             with self._database() as database:
                 database.enqueue(options, *tables)
@@ -138,11 +157,12 @@ class Jobs:
             return _same(known, request)  # another process was quicker
         return self.get(job_id)
 
-    def list(self, limit: int = 100) -> list[Job]:
-        """Return the newest jobs, newest first."""
+    def list(self, limit: int = 100, caller: Caller = OPERATOR) -> list[Job]:
+        """Return the caller's newest jobs, newest first."""
         queue = self._queue()
-        rows = self._rows(name=WORKFLOW, sort_desc=True, limit=limit)
-        return [_job(row, queue) for row in rows]
+        some = limit if caller.sees_all else None
+        jobs = (_job(row, queue) for row in self._rows(name=WORKFLOW, sort_desc=True, limit=some))
+        return list(itertools.islice((job for job in jobs if caller.owns(job.owner)), limit))
 
     def get(self, job_id: str) -> Job:
         """Return a job; raises JobNotFound."""
@@ -177,6 +197,12 @@ class Jobs:
         """Return the id of a job that waits for this dataset or trains on it, if there is one."""
         rows = self._rows(name=WORKFLOW, status=["ENQUEUED", "PENDING"])
         return next((row.workflow_id for row in rows if _request(row).dataset == dataset_id), None)
+
+    def _check_unclaimed(self, name: str, owner: str | None) -> None:
+        """Raise NameTaken while a job is to publish a model of that name for somebody else."""
+        for row in self._rows(name=WORKFLOW, status=["ENQUEUED", "PENDING"]):
+            if _request(row).name == name and _owners(row).get("model_owner") != owner:
+                raise name_taken(name)
 
     def owner(self, job_id: str) -> str | None:
         """Return the worker that a running job belongs to; None when it does not run."""
@@ -273,6 +299,7 @@ def _job(row: WorkflowStatus, queue: dict[str, int]) -> Job:
         finished_at=_time(row.completed_at),
         worker=row.executor_id,
         error=error,
+        **_owners(row),
     )
 
 
@@ -283,6 +310,12 @@ def _state(row: WorkflowStatus) -> JobState:
 def _request(row: WorkflowStatus) -> TrainingRequest:
     assert row.input is not None
     return TrainingRequest.model_validate(row.input["args"][0])
+
+
+def _owners(row: WorkflowStatus) -> dict[str, str | None]:
+    """Whose the job and its model are; nobody's in one from before there were keys."""
+    args = row.input["args"] if row.input else ()
+    return args[2] if len(args) > 2 else {}
 
 
 def _time(epoch_ms: int | None) -> datetime | None:

@@ -10,16 +10,42 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 
 from app import errors
+from app.access import HEADER, AskForKey, open_keys
 from app.installation import code_version
 from app.jobs import Jobs
 from app.logs import configure_logs
 from app.middleware import BodyLimit, Observe
 from app.routes import anonymizing, datasets, docs, images, models, restoring, service, training
-from app.schemas import AnonymizeAnswer, ImageAnswer, Problem, RestoreAnswer
+from app.schemas import AnonymizeAnswer, ImageAnswer, Problem, RestoreAnswer, problems
 from app.service import Service
 from app.settings import Settings
+
+_CORS_ASKED = [
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "Last-Event-ID",
+    "X-Passcode",
+    "X-Request-ID",
+    HEADER,
+]
+_CORS_TOLD = [
+    "Location",
+    "Retry-After",
+    "Server-Timing",
+    "X-Compute",
+    "X-Faces",
+    "X-Faces-Uncertain",
+    "X-Method",
+    "X-Model",
+    "X-Request-ID",
+    "X-Restored",
+    "X-Sealed",
+    "X-Weights-SHA256",
+]
 
 
 class _App(FastAPI):
@@ -29,6 +55,11 @@ class _App(FastAPI):
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         for model in (ImageAnswer, AnonymizeAnswer, RestoreAnswer, Problem):
             schemas.setdefault(model.__name__, model.model_json_schema())
+        refused = {str(status): answer for status, answer in problems(401, 403).items()}
+        for path in document["paths"].values():
+            for operation in path.values():
+                if "security" in operation:
+                    operation["responses"] = refused | operation["responses"]
         return document
 
 
@@ -40,6 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     if not structlog.is_configured():
         configure_logs(settings.log_level)
+    keys = open_keys(settings)
     running = Service(settings)
     jobs = Jobs(settings)
 
@@ -71,5 +103,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         datasets.PATH: ("max_dataset_bytes", settings.max_dataset_bytes),
     }
     app.add_middleware(BodyLimit, limits=body_limits)
+    app.add_middleware(AskForKey, keys=keys)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins.split(","),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=_CORS_ASKED,
+            expose_headers=_CORS_TOLD,
+        )
     app.add_middleware(Observe, metrics=running.metrics)
     return app

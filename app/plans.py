@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from app.access import OPERATOR, Caller
 from app.inference import Pixels, Plan
 from app.schemas import StylizeParams, TranslateParams, UpscaleParams
 from app.service import Service
@@ -11,15 +12,17 @@ from models import images
 from models.family import Task
 
 
-async def translate_plan(service: Service, params: TranslateParams) -> Plan:
+async def translate_plan(
+    service: Service, params: TranslateParams, caller: Caller = OPERATOR
+) -> Plan:
     """The named model, nothing else."""
-    model = service.catalog.for_task(params.model, Task.TRANSLATE)
+    model = service.catalog.for_task(params.model, Task.TRANSLATE, caller)
     return Plan(model, model.scale, None, params.format, params.quality)
 
 
-async def upscale_plan(service: Service, params: UpscaleParams) -> Plan:
+async def upscale_plan(service: Service, params: UpscaleParams, caller: Caller = OPERATOR) -> Plan:
     """The network for scale and detail; reduced where its own scale is larger than asked."""
-    model = await service.catalog.upscaler(params.scale, params.detail, params.model)
+    model = await service.catalog.upscaler(params.scale, params.detail, params.model, caller)
 
     def reduce(answer: Pixels, original: Pixels) -> Pixels:
         height, width = original.shape[:2]
@@ -29,9 +32,9 @@ async def upscale_plan(service: Service, params: UpscaleParams) -> Plan:
     return Plan(model, params.scale, finish, params.format, params.quality)
 
 
-async def stylize_plan(service: Service, params: StylizeParams) -> Plan:
+async def stylize_plan(service: Service, params: StylizeParams, caller: Caller = OPERATOR) -> Plan:
     """The named style, with the input's colours and a part of the input where asked for."""
-    model = service.catalog.for_task(params.style, Task.STYLIZE)
+    model = service.catalog.for_task(params.style, Task.STYLIZE, caller)
 
     def finish(answer: Pixels, original: Pixels) -> Pixels:
         if params.keep_colors:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from app.access import OPERATOR, Caller
 from app.admission import Share
 from app.anonymizing import face_generator, identity_pack
 from app.errors import NoFace, NoSeal, WrongPasscode
@@ -65,6 +66,7 @@ async def restore(
     client: str,
     choose_format: Callable[[Format], Format] = same,
     share: Share | None = None,
+    caller: Caller = OPERATOR,
 ) -> Restored:
     """Answer one upload with its faces back; the event loop only waits.
 
@@ -80,7 +82,7 @@ async def restore(
     seal = await service.in_codecs(partial(seal_of, data, header.format))
     model = None
     if needs_generator(seal, params):
-        model = _generator(service, params)
+        model = _generator(service, params, caller)
     picture_name = seal.salt.hex() if seal else await service.in_codecs(partial(_hash, data))
     names = (client, f"picture {picture_name}")
     service.restorations.take(*names)
@@ -140,10 +142,10 @@ def _hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _generator(service: Service, params: RestoreParams) -> Served:
+def _generator(service: Service, params: RestoreParams, caller: Caller) -> Served:
     name = generator_name(params)
     try:
-        return face_generator(service, name, "identity")
+        return face_generator(service, name, "identity", caller)
     except ModelNotFound:
         if params.decoy:
             raise

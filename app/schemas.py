@@ -206,7 +206,9 @@ class VersionSummary(BaseModel):
     sha256: str
     promoted: bool = Field(description="What the name alone means, for every process.")
     serving: bool = Field(description="By this process.")
-    lineage: dict[str, Any] = Field(description="What it was made from: job, dataset, base, code.")
+    lineage: dict[str, Any] = Field(
+        description="What it was made from: job, dataset, base, code; its owner's key, if any."
+    )
     metrics: list[dict[str, Any]]
     gate: dict[str, Any] | None = Field(
         description="How it compared with the version that served when it was made."
@@ -237,7 +239,8 @@ _BINARY = {"type": "string", "format": "binary"}
 _IMAGES: dict[str, Any] = {f"image/{name}": {"schema": _BINARY} for name in get_args(Format)}
 _PROBLEMS = {
     400: "The body does not parse",
-    403: "The passcode is wrong",
+    401: "A key is needed",
+    403: "The key lacks the scope, or the passcode is wrong",
     404: "Nothing of that name",
     406: "Accept names nothing we can answer",
     408: "The upload took too long",
@@ -252,7 +255,7 @@ _PROBLEMS = {
 }
 
 
-_IMAGE_PROBLEMS = [status for status in _PROBLEMS if status not in (403, 409, 429, 507)]
+_IMAGE_PROBLEMS = [status for status in _PROBLEMS if status not in (401, 403, 409, 429, 507)]
 _IMAGE_HEADERS = {
     "X-Model": "name@version",
     "X-Weights-SHA256": "of the weights file",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, FilePath
+from pydantic import Field, FilePath, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
@@ -33,6 +33,15 @@ class Settings(BaseSettings):
     )
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    require_keys: bool = Field(
+        False, description="Ask for keys on a loopback address, too: behind a proxy."
+    )
+    insecure: bool = Field(False, description="Ask for no keys, not even on other addresses.")
+    cors_origins: str = Field(
+        "",
+        pattern=r"^(https?://[^\s/,]+(,https?://[^\s/,]+)*)?$",
+        description="Web pages that may ask from a browser: https://example.org, with commas.",
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1,
@@ -108,6 +117,12 @@ class Settings(BaseSettings):
     max_dataset_files: int = Field(50_000, ge=1, description="In an uploaded zip, of any kind.")
     dataset_timeout_s: float = Field(3600.0, gt=0, description="For a zip to arrive.")
     shutdown_timeout_s: int = Field(30, ge=0, description="For requests under way at SIGTERM.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.require_keys and self.insecure:
+            raise ValueError("require_keys and insecure contradict each other")
+        return self
 
 
 def child_environment(settings: Settings) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import shutil
@@ -23,6 +24,7 @@ from app.opening import prepare
 from app.schemas_training import TrainingRequest
 from app.settings import Settings
 from app.training_requests import model_key
+from app.visible import name_taken, owner_of
 from models.checkpoint import amend_card
 from models.errors import AnamorphError, InvalidCheckpoint, ModelNotFound
 from models.gate import gate
@@ -65,8 +67,10 @@ class TrainingJob:
         recipe: dict[str, Any],
         worker: str,
         should_stop: Callable[[], bool],
+        model_owner: str | None = None,
     ) -> None:
         self._settings = settings
+        self._model_owner = model_owner
         self._id, self._request, self._worker = job_id, request, worker
         self._recipe = parse_recipe(recipe)
         self._folder = JobFolder(settings.home, job_id)
@@ -267,19 +271,28 @@ class TrainingJob:
         """Publish once: a version whose card names this job is the one."""
         found = self._published()
         if found is None:
+            self._check_name()
             path = self._folder.path / made
             lineage = {
                 "job": self._id,
-                "dataset": self._request.dataset,  # the id is a hash of the content
+                "dataset": self._request.dataset,  # the id is a hash of the content and its owner
                 "base": self._recipe.initial.get(model_key(self._request)),
                 "code": code_version(),
             }
+            if self._model_owner:
+                lineage["owner"] = self._model_owner
             amend_card(path, {"lineage": lineage, "gate": verdict})
             found = self._registry.publish(path, self._request.name)
         # Here, as it would keep the service's requests waiting there.
         prepare(found, self._device, open_cache(self._settings))
         self._folder.append("published", model=found.label)
         return found.label
+
+    def _check_name(self) -> None:
+        """Raise NameTaken if the name has become somebody else's since the job was submitted."""
+        with contextlib.suppress(ModelNotFound):
+            if owner_of(self._registry, self._request.name) != self._model_owner:
+                raise name_taken(self._request.name)
 
     def _published(self) -> ModelVersion | None:
         try:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
+from app.access import OPERATOR, Caller
 from app.datasets import DatasetStore
 from app.errors import InvalidParameter
 from app.schemas_training import TrainingRequest
+from app.visible import check_visible
 from models.errors import InvalidRecipe, ModelNotFound
 from models.families import FAMILIES
 from models.family import Config
@@ -66,7 +68,12 @@ _FINE_TUNING = (
 _REPORTS = {"log_every": 10, "sample_every": 100, "checkpoint_every": 100}
 
 
-def recipe_of(request: TrainingRequest, datasets: DatasetStore, registry: Registry) -> Recipe:
+def recipe_of(
+    request: TrainingRequest,
+    datasets: DatasetStore,
+    registry: Registry,
+    caller: Caller = OPERATOR,
+) -> Recipe:
     """Return the recipe that a request means, with provisional `steps` if it gives minutes.
 
     Raises:
@@ -75,7 +82,9 @@ def recipe_of(request: TrainingRequest, datasets: DatasetStore, registry: Regist
     """
     if request.family not in _DEFAULTS:  # anonymizers need aligned faces, which no dataset has
         raise InvalidParameter(f"family: jobs train {', '.join(sorted(_DEFAULTS))}")
-    data, evaluation = datasets.get(request.dataset).recipe_tables(request.direction)
+    data, evaluation = datasets.get(request.dataset, caller).recipe_tables(request.direction)
+    if request.base:
+        check_visible(registry, request.base.partition("@")[0], caller)
     base = registry.resolve(request.base) if request.base else None
     if base and base.header.family != request.family:
         raise InvalidRecipe(f"base: {request.base} is of the family {base.header.family}")
@@ -95,7 +104,7 @@ def recipe_of(request: TrainingRequest, datasets: DatasetStore, registry: Regist
             "family": request.family,
             "seed": request.seed,
             "models": _names(request),
-            "initial": _initial(request, base, registry) if base else {},
+            "initial": _initial(request, base, registry, caller) if base else {},
             "data": defaults["data"] | data | asked.data,
             "generator": (base.header.generator if base else defaults["generator"])
             | asked.generator,
@@ -122,7 +131,9 @@ def _names(request: TrainingRequest) -> dict[str, str]:
     return names
 
 
-def _initial(request: TrainingRequest, base: ModelVersion, registry: Registry) -> dict[str, str]:
+def _initial(
+    request: TrainingRequest, base: ModelVersion, registry: Registry, caller: Caller
+) -> dict[str, str]:
     """The base model, and for the opposite direction the one that was trained with it."""
     initial = {model_key(request): f"{base.name}@{base.version}"}
     if request.family == "cyclegan":
@@ -131,7 +142,7 @@ def _initial(request: TrainingRequest, base: ModelVersion, registry: Registry) -
         with contextlib.suppress(ModelNotFound):
             if partner:
                 found = registry.resolve(partner)
-                if _config_of(found) == _config_of(base):
+                if caller.may_use(found.owner) and _config_of(found) == _config_of(base):
                     initial[_opposite(request)] = f"{found.name}@{found.version}"
     return initial
 

@@ -110,7 +110,12 @@ class Worker:
             DBOS._recover_pending_workflows([str(self._name)])  # noqa: SLF001 -- as in _beat
             self._unrecorded_since = {}
 
-    def _train(self, request: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+    def _train(
+        self,
+        request: dict[str, Any],
+        recipe: dict[str, Any],
+        owners: dict[str, str | None] | None = None,  # absent in jobs from before there were keys
+    ) -> dict[str, Any]:
         """The workflow: the steps of a job, each recorded when it is done."""
         from app.training_job import Paused, TrainingJob
 
@@ -129,7 +134,13 @@ class Worker:
             with _lock(JobFolder(self._settings.home, job_id), should_stop):
                 parsed = TrainingRequest.model_validate(request)
                 job = TrainingJob(
-                    self._settings, job_id, parsed, recipe, str(self._name), should_stop
+                    self._settings,
+                    job_id,
+                    parsed,
+                    recipe,
+                    str(self._name),
+                    should_stop,
+                    (owners or {}).get("model_owner"),
                 )
                 done = job.run(step)
         log.info("job done", job=job_id, **done)

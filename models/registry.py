@@ -6,8 +6,8 @@
     home/models/<name>/promoted              one version a line; the last one serves
 
 A version's card is part of its file. Who trained it writes there, beside what the recipe says,
-"lineage": what it was made from, {"job", "dataset", "base", "code"}, "metrics", and "gate": how it
-compared with the version that served then (`models.gate`).
+"lineage": what it was made from, {"job", "dataset", "base", "code"}, and whose it is ("owner"),
+"metrics", and "gate": how it compared with the version that served then (`models.gate`).
 
 Every change is one atomic file operation, so several processes can share a folder.
 """
@@ -53,6 +53,11 @@ class ModelVersion:
     def lineage(self) -> Mapping[str, Any]:
         """What it was made from, as far as its card says: dataset, base, code."""
         return dict(self.header.card.get("lineage") or {})
+
+    @property
+    def owner(self) -> str | None:
+        """Id of the key that it was trained for; None if it is everybody's."""
+        return self.lineage.get("owner")
 
     @property
     def gate(self) -> Mapping[str, Any] | None:

@@ -53,9 +53,11 @@ def start(
     request: TrainingRequest,
     should_stop: Callable[[], bool] = lambda: False,
     job_id: str = JOB,
+    model_owner: str | None = None,
 ) -> TrainingJob:
     recipe = recipe_of(request, DatasetStore(home), registry_of(home)).model_dump(mode="json")
-    return TrainingJob(training_settings(home), job_id, request, recipe, "me", should_stop)
+    settings = training_settings(home)
+    return TrainingJob(settings, job_id, request, recipe, "me", should_stop, model_owner)
 
 
 def now(_name: str, work: Callable[[], Any]) -> Any:
@@ -89,6 +91,16 @@ def test_a_job_trains_compares_publishes_and_promotes(home: Path, dataset: str) 
     kinds = [event.kind for event in JobFolder(home, JOB).events()]
     assert kinds[0] == kinds[-1] == "state"
     assert {"progress", "sample", "verdict", "published"} <= set(kinds)
+
+
+def test_a_name_goes_to_the_key_that_publishes_first(home: Path, dataset: str) -> None:
+    """A version belongs to its job's key; another key's job ends there, as the name is taken."""
+    request = tiny_request(dataset, steps=1)
+    start(home, request, model_owner="first").run(now)
+    assert registry_of(home).resolve("tiny@1").owner == "first"
+    with pytest.raises(JobFailed, match="taken") as failed:
+        start(home, request, job_id="f" * 32, model_owner="second").run(now)
+    assert failed.value.code == "name_taken"
 
 
 def test_steps_that_run_twice_publish_once(home: Path, dataset: str) -> None:

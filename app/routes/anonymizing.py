@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from app.admission import Share
 from app.anonymizing import Anonymized, anonymize
 from app.answering import answer_picture
-from app.deps import ServiceDep
+from app.deps import Infer, ServiceDep
 from app.negotiation import Accept
 from app.responses import as_json, headers_of
 from app.schemas import (
@@ -35,13 +35,13 @@ _HEADERS = {
     "/anonymize",
     **image_operation(AnonymizeParams, {"method": "generate"}, AnonymizeAnswer, _HEADERS),
 )
-async def anonymize_faces(request: Request, service: ServiceDep) -> Response:
+async def anonymize_faces(request: Request, service: ServiceDep, caller: Infer) -> Response:
     """Make every face of a picture into another one, which a passcode can turn back."""
 
     async def work(
         data: bytes, values: AnonymizeParams, accept: Accept, share: Share
     ) -> Anonymized:
-        return await anonymize(service, data, values, accept.choose, share)
+        return await anonymize(service, data, values, accept.choose, share, caller)
 
     return await answer_picture(request, service, AnonymizeParams, work, _headers_of, _as_json)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
-from app.deps import ServiceDep
+from app.deps import ServiceDep, Train
 from app.errors import Busy
 from app.schemas import problems
 from app.schemas_datasets import (
@@ -33,7 +33,9 @@ router = APIRouter(prefix=PATH, tags=["datasets"])
     | {200: {"description": "These pictures were there already", "model": DatasetDetails}},
     openapi_extra=upload_body(),
 )
-async def add_dataset(request: Request, response: Response, service: ServiceDep) -> DatasetDetails:
+async def add_dataset(
+    request: Request, response: Response, service: ServiceDep, caller: Train
+) -> DatasetDetails:
     """Store a zip of pictures as training data, and tell what was found in it.
 
     - `paired`: pictures with A and B side by side, or folders A and B with pictures of equal names.
@@ -52,7 +54,9 @@ async def add_dataset(request: Request, response: Response, service: ServiceDep)
             request, DatasetParams, folder / "upload.zip", service.settings.dataset_timeout_s
         )
         dataset, is_new = await service.in_checker(
-            lambda: service.datasets.add(folder / "upload.zip", params.name, params.kind)
+            lambda: service.datasets.add(
+                folder / "upload.zip", params.name, params.kind, caller.key_id
+            )
         )
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = url = _url(request, dataset.id)
@@ -60,15 +64,21 @@ async def add_dataset(request: Request, response: Response, service: ServiceDep)
 
 
 @router.get("")
-async def list_datasets(service: ServiceDep) -> list[DatasetSummary]:
+async def list_datasets(service: ServiceDep, caller: Train) -> list[DatasetSummary]:
     """Every dataset, the oldest first."""
-    return [summary_of(dataset) for dataset in await asyncio.to_thread(service.datasets.list)]
+    datasets = await asyncio.to_thread(service.datasets.list, caller)
+    return [summary_of(dataset) for dataset in datasets]
 
 
 @router.get("/{id}", responses=problems(404, 422))
-async def show_dataset(request: Request, id: str, service: ServiceDep) -> DatasetDetails:  # noqa: A002
+async def show_dataset(
+    request: Request,
+    id: str,  # noqa: A002
+    service: ServiceDep,
+    caller: Train,
+) -> DatasetDetails:
     """One dataset."""
-    dataset = await asyncio.to_thread(service.datasets.get, id)
+    dataset = await asyncio.to_thread(service.datasets.get, id, caller)
     return DatasetDetails.of(dataset, _url(request, id))
 
 
@@ -78,16 +88,16 @@ async def show_dataset(request: Request, id: str, service: ServiceDep) -> Datase
     responses=problems(404, 422)
     | {200: {"description": "Up to 12 pictures of each part", "content": {"image/png": {}}}},
 )
-async def show_contact_sheet(id: str, service: ServiceDep) -> Response:  # noqa: A002
+async def show_contact_sheet(id: str, service: ServiceDep, caller: Train) -> Response:  # noqa: A002
     """A picture of the pictures: a row for each part."""
-    png = await asyncio.to_thread(service.datasets.contact_sheet, id)
+    png = await asyncio.to_thread(service.datasets.contact_sheet, id, caller)
     return Response(png, media_type="image/png")
 
 
 @router.delete("/{id}", status_code=204, responses=problems(404, 409))
-async def delete_dataset(id: str, service: ServiceDep) -> None:  # noqa: A002
+async def delete_dataset(id: str, service: ServiceDep, caller: Train) -> None:  # noqa: A002
     """Remove a dataset; refused while a training uses it."""
-    await asyncio.to_thread(service.datasets.delete, id)
+    await asyncio.to_thread(service.datasets.delete, id, caller)
 
 
 async def _in_incoming(stack: contextlib.AsyncExitStack, service: Service) -> Path:

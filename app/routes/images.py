@@ -8,9 +8,10 @@ from typing import TypeVar
 from fastapi import APIRouter, Request, Response
 
 from app import inference
+from app.access import Caller
 from app.admission import Share
 from app.answering import answer_picture
-from app.deps import ServiceDep
+from app.deps import Infer, ServiceDep
 from app.inference import Plan, Result
 from app.negotiation import Accept
 from app.plans import stylize_plan, translate_plan, upscale_plan
@@ -31,31 +32,32 @@ P = TypeVar("P", bound=ImageParams)
 
 
 @router.post("/translate", **image_operation(TranslateParams, {"model": "facades"}))
-async def translate(request: Request, service: ServiceDep) -> Response:
+async def translate(request: Request, service: ServiceDep, caller: Infer) -> Response:
     """Turn a picture of one domain into one of another, at the same size."""
-    return await _answer(request, service, TranslateParams, translate_plan)
+    return await _answer(request, service, caller, TranslateParams, translate_plan)
 
 
 @router.post("/upscale", **image_operation(UpscaleParams, {"scale": 4, "detail": 0.5}))
-async def upscale(request: Request, service: ServiceDep) -> Response:
+async def upscale(request: Request, service: ServiceDep, caller: Infer) -> Response:
     """Enlarge a picture 2, 3 or 4 times."""
-    return await _answer(request, service, UpscaleParams, upscale_plan)
+    return await _answer(request, service, caller, UpscaleParams, upscale_plan)
 
 
 @router.post("/stylize", **image_operation(StylizeParams, {"style": "starry-night"}))
-async def stylize(request: Request, service: ServiceDep) -> Response:
+async def stylize(request: Request, service: ServiceDep, caller: Infer) -> Response:
     """Paint a picture in a style, at the same size."""
-    return await _answer(request, service, StylizeParams, stylize_plan)
+    return await _answer(request, service, caller, StylizeParams, stylize_plan)
 
 
 async def _answer(
     request: Request,
     service: Service,
+    caller: Caller,
     params: type[P],
-    make_plan: Callable[[Service, P], Awaitable[Plan]],
+    make_plan: Callable[[Service, P, Caller], Awaitable[Plan]],
 ) -> Response:
     async def work(data: bytes, values: P, accept: Accept, share: Share) -> Result:
-        plan = await make_plan(service, values)
+        plan = await make_plan(service, values, caller)
         return await inference.run(service, data, plan, accept.choose, share)
 
     return await answer_picture(request, service, params, work, _headers_of, _as_json)

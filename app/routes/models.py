@@ -8,23 +8,28 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 
-from app.deps import ServiceDep
+from app.access import Caller
+from app.deps import AnyKey, ServiceDep, Train
+from app.errors import ScopeMissing
+from app.keys import Scope
 from app.opening import Served
 from app.schemas import ModelDetails, ModelSummary, Promotion, VersionSummary, problems
+from app.service import Service
+from app.visible import check_visible
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 @router.get("")
-async def list_models(service: ServiceDep) -> list[ModelSummary]:
+async def list_models(service: ServiceDep, caller: AnyKey) -> list[ModelSummary]:
     """Every model that is served, by name."""
-    return [ModelSummary(**_summary(model)) for model in service.catalog.models()]
+    return [ModelSummary(**_summary(model)) for model in service.catalog.models(caller)]
 
 
 @router.get("/{name}", responses=problems(404, 422, 503))
-async def show_model(name: str, service: ServiceDep) -> ModelDetails:
+async def show_model(name: str, service: ServiceDep, caller: AnyKey) -> ModelDetails:
     """One model with its card and where it runs."""
-    model = service.catalog.get(name)
+    model = service.catalog.get(name, caller)
     return ModelDetails(
         **_summary(model),
         device=model.engine.device,
@@ -38,8 +43,9 @@ async def show_model(name: str, service: ServiceDep) -> ModelDetails:
 
 
 @router.get("/{name}/versions", responses=problems(404, 422))
-async def list_versions(name: str, service: ServiceDep) -> list[VersionSummary]:
+async def list_versions(name: str, service: ServiceDep, caller: AnyKey) -> list[VersionSummary]:
     """Every version of one model, by number."""
+    await asyncio.to_thread(check_visible, service.registry, name, caller)
     versions = await asyncio.to_thread(service.registry.versions, name)
     serving = service.catalog.serving(name)
     return [
@@ -57,13 +63,16 @@ async def list_versions(name: str, service: ServiceDep) -> list[VersionSummary]:
 
 
 @router.post("/{name}/promote", responses=problems(404, 409, 422))
-async def promote(name: str, promotion: Promotion, service: ServiceDep) -> ModelSummary:
+async def promote(
+    name: str, promotion: Promotion, service: ServiceDep, caller: Train
+) -> ModelSummary:
     """Let a version serve; answers once it does, here. Other processes follow shortly after.
 
     Refused if the version did not pass its comparison with the one that served, unless forced, and
     if it does not load or fails on a test picture, in any case. Requests under way end with the
     version they began with.
     """
+    await _check_own(service, name, caller)
     registry = service.registry
     version = await asyncio.to_thread(registry.resolve, f"{name}@{promotion.version}")
     if not promotion.force:
@@ -73,8 +82,9 @@ async def promote(name: str, promotion: Promotion, service: ServiceDep) -> Model
 
 
 @router.post("/{name}/rollback", responses=problems(404, 422))
-async def rollback(name: str, service: ServiceDep) -> ModelSummary:
+async def rollback(name: str, service: ServiceDep, caller: Train) -> ModelSummary:
     """Let the version serve that was promoted before the present one; answers once it does."""
+    await _check_own(service, name, caller)
     registry = service.registry
     version = await asyncio.to_thread(registry.previous, name)
     served = await service.catalog.switch(version, partial(registry.rollback, name))
@@ -83,10 +93,18 @@ async def rollback(name: str, service: ServiceDep) -> ModelSummary:
 
 @router.delete("/{name}/versions/{version}", status_code=204, responses=problems(404, 409, 422))
 async def delete_version(
-    name: str, version: Annotated[int, Path(ge=1)], service: ServiceDep
+    name: str, version: Annotated[int, Path(ge=1)], service: ServiceDep, caller: Train
 ) -> None:
     """Remove a version for good; refused while it is promoted or serves, or if it ships."""
+    await _check_own(service, name, caller)
     await service.catalog.delete(name, version)
+
+
+async def _check_own(service: Service, name: str, caller: Caller) -> None:
+    """Raise ModelNotFound for another key's model, ScopeMissing for one that is everybody's."""
+    owner = await asyncio.to_thread(check_visible, service.registry, name, caller)
+    if not caller.owns(owner):
+        raise ScopeMissing("the model is everybody's; only an admin may change it", [Scope.ADMIN])
 
 
 def _summary(model: Served) -> dict[str, Any]:

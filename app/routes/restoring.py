@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from app.admission import Share
 from app.answering import answer_picture
 from app.attempts import client_name
-from app.deps import ServiceDep
+from app.deps import Infer, ServiceDep
 from app.negotiation import Accept
 from app.responses import as_json, headers_of
 from app.restoring import Restored, restore
@@ -28,12 +28,12 @@ _HEADERS = {
         RestoreParams, {"passcode": "correct horse battery"}, RestoreAnswer, _HEADERS, (403, 429)
     ),
 )
-async def restore_faces(request: Request, service: ServiceDep) -> Response:
+async def restore_faces(request: Request, service: ServiceDep, caller: Infer) -> Response:
     """Bring the original faces back, with the passcode that the picture was anonymized with."""
     client = client_name(request.client.host if request.client else None)
 
     async def work(data: bytes, values: RestoreParams, accept: Accept, share: Share) -> Restored:
-        return await restore(service, data, values, client, accept.choose, share)
+        return await restore(service, data, values, client, accept.choose, share, caller)
 
     return await answer_picture(request, service, RestoreParams, work, _headers_of, _as_json)
 

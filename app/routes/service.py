@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.deps import ServiceDep
+from app.access import Caller
+from app.deps import Admin, AnyKey, ServiceDep
 from app.errors import NotReady
 from app.schemas import problems
+from app.schemas_service import ServiceLimits
 
 router = APIRouter(tags=["service"])
 
@@ -19,11 +21,17 @@ async def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", responses=problems(503))
-async def readyz(service: ServiceDep) -> dict[str, object]:
-    """Every model is loaded and warmed up; 503 until then. `failed` names those left out."""
+async def readyz(request: Request, service: ServiceDep) -> dict[str, object]:
+    """Every model is loaded and warmed up; 503 until then. `failed` names those left out.
+
+    Where keys are asked for, only one with the scope admin is told more than the status.
+    """
     catalog = service.catalog
     if not catalog.ready:
         raise NotReady("the models are being loaded", retry_after_s=5)
+    caller: Caller | None = request.scope.get("caller")
+    if caller is None or not caller.sees_all:
+        return {"status": "ready"}
     return {
         "status": "ready",
         "device": str(service.device),
@@ -33,6 +41,12 @@ async def readyz(service: ServiceDep) -> dict[str, object]:
 
 
 @router.get("/metrics", response_class=Response)
-async def metrics(service: ServiceDep) -> Response:
+async def metrics(service: ServiceDep, _caller: Admin) -> Response:
     """Prometheus' text format."""
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/v1/limits")
+async def limits(service: ServiceDep, _caller: AnyKey) -> ServiceLimits:
+    """The largest uploads, pictures and answers; a picture has one frame."""
+    return ServiceLimits.model_validate(service.settings, from_attributes=True)

@@ -7,17 +7,16 @@ import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from app.deps import JobsDep
+from app.deps import JobsDep, OwnJob, Train
 from app.errors import JobNotFound
 from app.job_folder import Event, JobFolder
 from app.jobs import Job, Jobs
 from app.schemas import problems
 from app.schemas_training import (
     JobDetails,
-    JobId,
     JobProgress,
     JobSamples,
     JobSummary,
@@ -39,69 +38,65 @@ def submit_job(
     request: Request,
     response: Response,
     jobs: JobsDep,
+    caller: Train,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> JobDetails:
     """Put a training into the queue; the same `Idempotency-Key` and body give the same job."""
-    job = jobs.submit(training, idempotency_key)
+    job = jobs.submit(training, idempotency_key, caller)
     response.headers["Location"] = str(request.url_for("show_job", job_id=job.id))
     return details(job, jobs.folder(job.id))
 
 
 @router.get("", responses=problems(422, 503))
-def list_jobs(jobs: JobsDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[JobSummary]:
+def list_jobs(
+    jobs: JobsDep, caller: Train, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+) -> list[JobSummary]:
     """The newest jobs, newest first."""
-    return [summary(job) for job in jobs.list(limit)]
+    return [summary(job) for job in jobs.list(limit, caller)]
 
 
 @router.get("/{job_id}", responses=problems(404, 422, 503))
-def show_job(job_id: JobId, jobs: JobsDep) -> JobDetails:
+def show_job(job: OwnJob, jobs: JobsDep) -> JobDetails:
     """A job with its progress, its comparison with the serving version and what it published."""
-    return details(jobs.get(job_id), jobs.folder(job_id))
+    return details(job, jobs.folder(job.id))
 
 
 @router.post("/{job_id}/cancel", responses=problems(404, 422, 503))
-def cancel_job(job_id: JobId, jobs: JobsDep) -> JobDetails:
+def cancel_job(job: OwnJob, jobs: JobsDep) -> JobDetails:
     """Stop a job that has not ended, keeping its last checkpoint; otherwise change nothing."""
-    return details(jobs.cancel(job_id), jobs.folder(job_id))
+    return details(jobs.cancel(job.id), jobs.folder(job.id))
 
 
 @router.post("/{job_id}/resume", responses=problems(404, 409, 422, 503))
-def resume_job(job_id: JobId, jobs: JobsDep) -> JobDetails:
+def resume_job(job: OwnJob, jobs: JobsDep) -> JobDetails:
     """Let a cancelled or failed job go on from its last checkpoint."""
-    return details(jobs.resume(job_id), jobs.folder(job_id))
+    return details(jobs.resume(job.id), jobs.folder(job.id))
 
 
 @router.get("/{job_id}/samples", responses=problems(404, 422, 503))
-def list_samples(job_id: JobId, jobs: JobsDep) -> JobSamples:
+def list_samples(job: OwnJob, jobs: JobsDep) -> JobSamples:
     """The steps of which there is a sample grid."""
-    jobs.get(job_id)
-    return JobSamples(steps=jobs.folder(job_id).samples())
+    return JobSamples(steps=jobs.folder(job.id).samples())
 
 
 @router.get("/{job_id}/samples/{step}.png", responses=_PNG | problems(404, 422, 503))
 def show_sample(
-    job_id: JobId, step: Annotated[int, Path(ge=0, le=10_000_000)], jobs: JobsDep
+    job: OwnJob, step: Annotated[int, Path(ge=0, le=10_000_000)], jobs: JobsDep
 ) -> Response:
     """Inputs, answers and, where there are any, targets, as they were at a step."""
-    jobs.get(job_id)
-    path = jobs.folder(job_id).sample_file(step)
+    path = jobs.folder(job.id).sample_file(step)
     if path is None:
         raise JobNotFound("there is no sample of that step")
     return Response(path.read_bytes(), media_type="image/png")
 
 
 @router.get("/{job_id}/losses.png", responses=_PNG | problems(404, 422, 503))
-def show_losses(job_id: JobId, jobs: JobsDep) -> Response:
+def show_losses(job: OwnJob, jobs: JobsDep) -> Response:
     """The losses over the steps, a panel each."""
-    jobs.get(job_id)
-    curves = jobs.folder(job_id).loss_curves()
+    curves = jobs.folder(job.id).loss_curves()
     if curves is None:
         raise JobNotFound("the job has no losses yet")
     return Response(curves, media_type="image/png")
-
-
-def _existing(job_id: JobId, jobs: JobsDep) -> Job:
-    return jobs.get(job_id)
 
 
 @router.get(
@@ -109,7 +104,7 @@ def _existing(job_id: JobId, jobs: JobsDep) -> Job:
 )
 async def job_events(
     request: Request,
-    job: Annotated[Job, Depends(_existing)],  # a 404 must come before the stream begins
+    job: OwnJob,  # a dependency: a 404 must come before the stream begins
     jobs: JobsDep,
     last_event_id: Annotated[int, Header(ge=0)] = 0,
 ) -> AsyncIterator[ServerSentEvent]:
@@ -124,7 +119,7 @@ async def job_events(
                 return  # the client comes back with Last-Event-ID
             continue
         yield ServerSentEvent(id=str(event.id), event=event.kind, data=event.data)
-    shown = await asyncio.to_thread(show_job, job.id, jobs)
+    shown = await asyncio.to_thread(lambda: details(jobs.get(job.id), jobs.folder(job.id)))
     yield ServerSentEvent(event="end", data=shown)
 
 

@@ -1,0 +1,123 @@
+"""Who asks, and what they may see: keys at the door, and whose everything behind it is."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from dataclasses import dataclass
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Connection
+
+from app.errors import KeysUnavailable, ScopeMissing, ServiceError, Unauthenticated, problem_of
+from app.keys import KeyStore, Scope
+from app.settings import Settings
+
+HEADER = "X-API-Key"
+_OPEN = {"/healthz", "/readyz", "/docs", "/openapi.json"}
+_OPEN_FOLDERS = ("/docs/",)
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a key by its id, or, with None, whoever reaches a service without keys."""
+
+    key_id: str | None
+    scopes: frozenset[Scope]
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether everything is theirs."""
+        return Scope.ADMIN in self.scopes
+
+    def owns(self, owner: str | None) -> bool:
+        """Tell whether what belongs to `owner` is theirs; what is nobody's is the admins'."""
+        return self.sees_all or (owner is not None and owner == self.key_id)
+
+    def may_use(self, owner: str | None) -> bool:
+        """Tell whether they may use a model of `owner`; what is nobody's is everybody's."""
+        return owner is None or self.owns(owner)
+
+    def check_scopes(self, needed: list[Scope]) -> None:
+        """Raise ScopeMissing unless they have every scope of `needed`."""
+        if missing := [scope for scope in needed if scope not in self.scopes]:
+            raise ScopeMissing(f"the key lacks the scope {', '.join(missing)}", missing)
+
+
+# The command line, and everybody where no keys are asked for.
+OPERATOR = Caller(None, frozenset(Scope))
+
+
+def asks_for_keys(settings: Settings) -> bool:
+    """Tell whether a service with these settings answers only to keys."""
+    return settings.require_keys or not (settings.insecure or _is_loopback(settings.host))
+
+
+def open_keys(settings: Settings) -> KeyStore | None:
+    """Return the keys that a service is to ask for, None if it is to ask for none.
+
+    Raises ServiceError if there is none to ask for, or KeysUnavailable.
+    """
+    if not asks_for_keys(settings):
+        if not _is_loopback(settings.host):
+            log.warning("insecure: whoever reaches this address may do everything")
+        return None
+    keys = KeyStore(settings.home)
+    if all(key.revoked_at for key in keys.list()):
+        raise ServiceError(
+            f"nobody may be let in at {settings.host}: there is no key. Make one with "
+            "`anamorph keys create --scope infer,train,admin`, or serve everybody who reaches "
+            "that address with --insecure"
+        )
+    return keys
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class AskForKey:
+    """Lets nobody without a key in, before a byte of the body is read; routes check the scope.
+
+    Puts the caller into the connection's `caller`. Open paths have one only if a key is given.
+    """
+
+    def __init__(self, app: ASGIApp, keys: KeyStore | None) -> None:
+        self.app = app
+        self.keys = keys
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        if self.keys is None:
+            scope["caller"] = OPERATOR
+        elif scope["type"] == "http":
+            try:
+                scope["caller"] = await self._caller(self.keys, Headers(scope=scope))
+            except (Unauthenticated, KeysUnavailable) as error:
+                if not _is_open(scope):
+                    await problem_of(error)(scope, receive, send)
+                    return
+        await self.app(scope, receive, send)
+
+    async def _caller(self, keys: KeyStore, headers: Headers) -> Caller:
+        kind, _, text = headers.get("authorization", "").partition(" ")
+        text = text.strip() if kind.lower() == "bearer" else headers.get(HEADER, "")
+        if not text:
+            raise Unauthenticated(f"send a key as `Authorization: Bearer KEY` or `{HEADER}: KEY`")
+        key = keys.find(text)
+        if key is None:
+            raise Unauthenticated("there is no such key, or it was revoked", "invalid_token")
+        if keys.is_use_news(key):
+            await asyncio.to_thread(keys.note_use, key.id)
+        return Caller(key.id, key.scopes)
+
+
+def _is_open(scope: Connection) -> bool:
+    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    return path in _OPEN or path.startswith(_OPEN_FOLDERS)

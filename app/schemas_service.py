@@ -1,0 +1,23 @@
+"""What the routes about the service give."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+
+class ServiceLimits(BaseModel):
+    """What the service takes and gives at most, each by its setting's name."""
+
+    max_upload_bytes: int = Field(description="A request's body, and each picture of a dataset.")
+    max_pixels: int = Field(description="An uploaded picture's, by its header.")
+    max_side: int = Field(description="An uploaded picture's, in pixels.")
+    max_frames: int = Field(1, description="Of an animation: the first; others are left out.")
+    max_output_pixels: int = Field(description="An answer's.")
+    max_memory_bytes: int = Field(description="Held by all requests under way together.")
+    queue_limit: int = Field(description="Pictures waiting for the device.")
+    deadline_s: float = Field(description="From an upload's last byte to its answer.")
+    upload_timeout_s: float = Field(description="For an upload to arrive.")
+    max_dataset_bytes: int = Field(description="An uploaded zip's.")
+    max_dataset_unpacked_bytes: int = Field(description="All its pictures'.")
+    max_dataset_files: int = Field(description="In an uploaded zip, of any kind.")
+    dataset_timeout_s: float = Field(description="For a zip to arrive.")

@@ -1,0 +1,49 @@
+"""Whose a model is: every version of a name has the owner of the first.
+
+So what a name means to others is never changed by somebody else's training.
+"""
+
+from __future__ import annotations
+
+from app.access import Caller
+from app.errors import NameTaken
+from models.errors import ModelNotFound
+from models.registry import Registry
+
+
+def owner_of(registry: Registry, name: str) -> str | None:
+    """Return the id of the model's key, None if it is everybody's; raises ModelNotFound."""
+    versions = registry.versions(name)
+    return versions[0].owner if versions else None
+
+
+def check_visible(registry: Registry, name: str, caller: Caller) -> str | None:
+    """Return the model's owner if the caller may use it; raises ModelNotFound as if it were not."""
+    try:
+        owner = owner_of(registry, name)
+    except ModelNotFound:
+        if caller.sees_all:
+            raise
+    else:
+        if caller.may_use(owner):
+            return owner
+    raise ModelNotFound(f"there is no model {name!r}")  # the registry would list others' names
+
+
+def owner_of_next(registry: Registry, name: str, caller: Caller) -> str | None:
+    """Return whose the next version of `name` will be.
+
+    Raises NameTaken if that would be neither the caller's nor one that they may change.
+    """
+    try:
+        owner = owner_of(registry, name)
+    except ModelNotFound:
+        return caller.key_id
+    if not caller.owns(owner):
+        raise name_taken(name)
+    return owner
+
+
+def name_taken(name: str) -> NameTaken:
+    """Return the error that tells no more than it must."""
+    return NameTaken(f"the name {name!r} is taken; choose another one for your model")
