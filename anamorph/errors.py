@@ -63,7 +63,7 @@ Unreachable = _error("unreachable")  # no connection, or no whole answer
 UnexpectedAnswer = _error("unexpected_answer")  # not what an Anamorph service says
 
 # Kinds, each also a code that a service may answer with.
-Unauthorized = _error("unauthorized")
+Unauthenticated = _error("unauthenticated")
 Forbidden = _error("forbidden")
 NotFound = _error("not_found")
 Conflict = _error("conflict")
@@ -96,6 +96,7 @@ InvalidRecipe = _error("invalid_recipe", TrainingError)
 InvalidDataset = _error("invalid_dataset", TrainingError)
 DivergedTraining = _error("diverged_training", TrainingError)
 
+ScopeMissing = _error("scope_missing", Forbidden)
 WrongPasscode = _error("wrong_passcode", Forbidden)
 
 ModelNotFound = _error("model_not_found", NotFound)
@@ -104,6 +105,7 @@ JobNotFound = _error("job_not_found", NotFound)
 
 DatasetInUse = _error("dataset_in_use", Conflict)
 JobConflict = _error("job_conflict", Conflict)
+NameTaken = _error("name_taken", Conflict)
 ModelProtected = _error("model_protected", Conflict)
 GateRefused = _error("gate_refused", Conflict)
 MissingFeatures = _error("missing_features", Conflict)
@@ -117,6 +119,7 @@ MemoryFull = _error("memory_full", Busy)
 OutOfMemory = _error("out_of_memory", Busy)
 NotReady = _error("not_ready", Busy)
 JobsUnavailable = _error("jobs_unavailable", Busy)
+KeysUnavailable = _error("keys_unavailable", Busy)
 TooManyAttempts = _error("too_many_attempts", Busy)
 
 UploadTimeout = _error("upload_timeout")
@@ -126,7 +129,7 @@ StorageFull = _error("storage_full")
 
 _BY_STATUS = {
     400: Invalid,
-    401: Unauthorized,
+    401: Unauthenticated,
     403: Forbidden,
     404: NotFound,
     409: Conflict,
