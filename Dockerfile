@@ -21,7 +21,8 @@ WORKDIR /srv/anamorph
 
 # The dependencies are a layer of their own; an editable install finds the code copied afterwards.
 COPY pyproject.toml constraints.txt README.md LICENSE ./
-RUN mkdir app models && pip install -q -c constraints.txt -e .
+RUN mkdir anamorph app models && pip install -q -c constraints.txt -e .
+COPY anamorph anamorph
 COPY app app
 COPY models models
 COPY recipes recipes

@@ -29,6 +29,7 @@ LINES = [
     for block in re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     for line in block.splitlines()
 ]
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 CURLS = [line for line in LINES if line.startswith("curl ")]
 RETRAINING = next(k for k, line in enumerate(CURLS) if line.endswith("/v1/datasets"))
 IMAGES, LOOP = CURLS[:RETRAINING], CURLS[RETRAINING:]
@@ -107,6 +108,43 @@ def test_each_image_line_answers_a_picture(
     assert answer.format == "jpeg"
     assert answer.rgb.shape == (HEIGHT * scale, WIDTH * scale, 3)
     assert answer.rgb.std() > 5
+
+
+def _run_python(code: str, folder: Path, port: int) -> str:
+    """Run Python of a document against `port`; return what it printed."""
+    here = f"127.0.0.1:{port}"
+    code = code.replace("localhost:8000", here).replace("Client()", f'Client("http://{here}")')
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_python_lines(folder: Path, port: int) -> None:
+    """The README's Python does what its curl lines do."""
+    (code,) = PYTHON.findall(README)
+    printed = _run_python(code, folder, port)
+    assert printed.endswith(f"({WIDTH * 4}, {HEIGHT * 4})\n")
+    assert decode((folder / "zebra.jpg").read_bytes(), Limits()).rgb.shape == (HEIGHT, WIDTH, 3)
+
+
+def test_the_clients_document(folder: Path, port: int) -> None:
+    """What docs/client.md shows runs as it stands; a training is left to the README's lines."""
+    pictures = [
+        code
+        for code in PYTHON.findall((ROOT / "docs" / "client.md").read_text())
+        if "create_job" not in code
+    ]
+    assert len(pictures) == 3
+    for code in pictures:
+        _run_python(code, folder, port)
 
 
 def test_the_models_line_lists_what_the_other_lines_ask_for(folder: Path, port: int) -> None:
