@@ -198,6 +198,7 @@ class FaceSamples(Samples):
         self._order = _Shuffled(len(self._trained), seed)
         self._side_px = data.crop_px
         self._flip = data.flip
+        self._grey, self._coarse = data.grey, data.coarse
         self._landmarks: dict[int, Tensor] = {}
         self._detector = MTCNN(torch.device("cpu")) if data.landmarks else None
 
@@ -205,13 +206,22 @@ class FaceSamples(Samples):
         index = self._trained[self._order[k]]
         face = resized(self._pictures[index], self._side_px, self._side_px)
         mirror = self._flip and bool(torch.rand(()) < 0.5)
-        sample = {"face": signed(face.flip(2) if mirror else face)}
+        sample = {"face": signed(self._poorer(face.flip(2) if mirror else face))}
         if self._detector:
             if index not in self._landmarks:
                 self._landmarks[index] = _landmarks(self._detector, face)
             points = self._landmarks[index]
             sample["landmarks"] = _mirrored(points, self._side_px) if mirror else points
         return sample
+
+    def _poorer(self, face: Tensor) -> Tensor:
+        """Take colour and detail from some, as old and small photographs lack them."""
+        if self._grey and torch.rand(()) < self._grey:
+            face = v2.functional.rgb_to_grayscale(face, num_output_channels=3)
+        if self._coarse and torch.rand(()) < self._coarse:
+            side_px = int(torch.randint(self._side_px // 4, self._side_px, ()))
+            face = resized(resized(face, side_px, side_px), self._side_px, self._side_px)
+        return face
 
 
 def _landmarks(detector: Detector, face: Tensor) -> Tensor:

@@ -67,12 +67,16 @@ class FacesData(Config):
     Attributes:
         held_out: every n-th picture, by name, is left for the evaluation; 0 trains on all.
         landmarks: whether samples bring the five landmarks, as MTCNN finds them.
+        grey: share of the samples without colour.
+        coarse: share of the samples with the detail of a picture up to four times as small.
     """
 
     kind: Literal["faces"]
     train: tuple[str, ...]
     held_out: int = Field(20, ge=0)
     landmarks: bool = False
+    grey: float = Field(0.0, ge=0, le=1)
+    coarse: float = Field(0.0, ge=0, le=1)
     crop_px: Literal[128] = 128
     flip: bool = True
 

@@ -175,6 +175,21 @@ def test_held_out_faces_are_never_trained_on(tmp_path: Path, every: int):
     assert sorted(trained + left_out) == list(range(7))
 
 
+@pytest.mark.parametrize("poorer", [{"grey": 1.0}, {"coarse": 1.0}], ids=str)
+def test_faces_of_poorer_photographs(tmp_path: Path, poorer: dict[str, float]):
+    """A recipe can have faces without colour, or without detail, and those stay in their places."""
+    noise = np.random.default_rng(0).integers(0, 128, (128, 128, 1), dtype=np.uint8)
+    for name in ("0", "1"):
+        write(tmp_path / "faces" / f"{name}.png", noise + np.array([0, 60, 120], np.uint8))
+    data = FacesData(kind="faces", train=("faces",), held_out=2, flip=False)
+    before = open_samples(data, tmp_path, seed=0)[0]["face"]
+    after = open_samples(data.model_copy(update=poorer), tmp_path, seed=0)[0]["face"]
+    spread = after.diff(dim=2).abs().mean() / before.diff(dim=2).abs().mean()
+    colour = (after.amax(0) - after.amin(0)).mean()
+    assert bool(colour == 0) is ("grey" in poorer)
+    assert bool(spread < 0.7) is ("coarse" in poorer)
+
+
 def test_holding_out_every_face(tmp_path: Path):
     """A recipe whose evaluation takes every face says so instead of training on none."""
     write(tmp_path / "faces" / "0.png", np.zeros((128, 128, 3), np.uint8))

@@ -19,6 +19,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from matplotlib.cbook import get_sample_data
 
 from conftest import ROOT
 from models.images import Limits, Picture, decode, encode
@@ -45,12 +46,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rgb = np.clip(127 + 90 * waves + noise, 0, 255).astype(np.uint8)
     path = tmp_path_factory.mktemp("reader")
     (path / "photo.jpg").write_bytes(encode(Picture(rgb, None, "jpeg"), "jpeg"))
+    (path / "portrait.jpg").write_bytes(_portrait())
     with zipfile.ZipFile(path / "photos.zip", "w") as photos:
         for number in range(8):
             turned = np.roll(np.tile(rgb, (3, 2, 1)), 9 * number, axis=1)
             picture = Picture(np.ascontiguousarray(turned), None, "jpeg")
             photos.writestr(f"{number}.jpg", encode(picture, "jpeg"))
     return path
+
+
+def _portrait() -> bytes:
+    """Rear Admiral Grace Hopper, as matplotlib brings her."""
+    with get_sample_data("grace_hopper.jpg") as file:
+        data: bytes = file.read()
+    return data
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +156,16 @@ def test_the_clients_document(folder: Path, port: int) -> None:
         _run_python(code, folder, port)
 
 
+def test_the_anonymize_line_makes_another_face(folder: Path, port: int) -> None:
+    """The README's line for a portrait answers it with a face that is not hers."""
+    (line,) = [curl for curl in IMAGES if curl.endswith("/v1/anonymize")]
+    before = decode(_portrait(), Limits()).rgb.astype(int)
+    after = decode(_run_curl(line, folder, port), Limits()).rgb.astype(int)
+    changed = np.abs(after - before).mean(axis=2)
+    assert after.shape == before.shape
+    assert changed[100:220, 200:320].mean() > 3 * changed[400:].mean()
+
+
 def test_the_models_line_lists_what_the_other_lines_ask_for(folder: Path, port: int) -> None:
     """`GET /v1/models` names every model and style that the README's curl lines ask for."""
     (line,) = [curl for curl in IMAGES if curl.endswith("/v1/models")]
@@ -179,7 +198,13 @@ def test_the_retraining_lines(folder: Path, port: int) -> None:
 def test_every_curl_line_is_run() -> None:
     """The README has one curl line for each image endpoint, and each is among those tested here."""
     endpoints = sorted(curl.rpartition("localhost:8000")[2] for curl in IMAGES)
-    assert endpoints == ["/v1/models", "/v1/stylize", "/v1/translate", "/v1/upscale"]
+    assert endpoints == [
+        "/v1/anonymize",
+        "/v1/models",
+        "/v1/stylize",
+        "/v1/translate",
+        "/v1/upscale",
+    ]
 
 
 def test_ci_runs_the_readmes_test_line() -> None:
