@@ -75,6 +75,7 @@ class Client:
     delete_version = blocking(service_calls.delete_version)
     health = blocking(service_calls.health)
     readiness = blocking(service_calls.readiness)
+    limits = blocking(service_calls.limits)
 
     upload_dataset = blocking(training_calls.upload_dataset)
     list_datasets = blocking(training_calls.list_datasets)
@@ -173,6 +174,7 @@ class AsyncClient:
     delete_version = awaitable(service_calls.delete_version)
     health = awaitable(service_calls.health)
     readiness = awaitable(service_calls.readiness)
+    limits = awaitable(service_calls.limits)
 
     upload_dataset = awaitable(training_calls.upload_dataset)
     list_datasets = awaitable(training_calls.list_datasets)

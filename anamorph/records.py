@@ -58,6 +58,25 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What the service takes and gives at most; a side in pixels."""
+
+    max_upload_bytes: int
+    max_pixels: int
+    max_side: int
+    max_frames: int
+    max_output_pixels: int
+    max_memory_bytes: int
+    queue_limit: int
+    deadline_s: float
+    upload_timeout_s: float
+    max_dataset_bytes: int
+    max_dataset_unpacked_bytes: int
+    max_dataset_files: int
+    dataset_timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """Stored training data; `bytes` of all its pictures, which `counts` counts by part."""
 

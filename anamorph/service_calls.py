@@ -7,7 +7,7 @@ repeated would answer that there was nothing to delete.
 from __future__ import annotations
 
 from anamorph.call import Call, nothing, segment
-from anamorph.records import Model, ModelDetails, Readiness, Version, reader
+from anamorph.records import Limits, Model, ModelDetails, Readiness, Version, reader
 
 
 def health() -> Call[dict[str, str]]:
@@ -18,6 +18,11 @@ def health() -> Call[dict[str, str]]:
 def readiness() -> Call[Readiness]:
     """Return what is loaded, if every model is; raises NotReady at once until then."""
     return Call("GET", "/readyz", reader(Readiness))
+
+
+def limits() -> Call[Limits]:
+    """Return what the service takes and gives at most."""
+    return Call("GET", "/v1/limits", reader(Limits), repeatable=True)
 
 
 def list_models() -> Call[list[Model]]:

@@ -28,7 +28,7 @@ from anamorph.call import Call
 from anamorph.events import Event, EventParser, Replay
 from anamorph.pictures import PictureFile, file_bytes
 from anamorph.retries import Retries
-from app import schemas, schemas_datasets, schemas_training
+from app import schemas, schemas_datasets, schemas_service, schemas_training
 from app.errors import INTERNAL, KINDS, OUT_OF_MEMORY
 from app.main import create_app
 from conftest import ROOT
@@ -144,6 +144,7 @@ def test_a_method_takes_what_its_route_takes(build, params, besides: set[str]) -
 @pytest.mark.parametrize(
     ("record", "schema"),
     [
+        (records.Limits, schemas_service.ServiceLimits),
         (records.Model, schemas.ModelSummary),
         (records.ModelDetails, schemas.ModelDetails),
         (records.Version, schemas.VersionSummary),
