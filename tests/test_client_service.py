@@ -96,7 +96,7 @@ def test_what_is_refused_is_raised(client: Client, tmp_path: Path) -> None:
     """A problem of the service is the exception of its code, with its text and faulty fields."""
     with pytest.raises(anamorph.errors.CorruptImage):
         client.upscale(encoded(photo())[:60])
-    with pytest.raises(anamorph.NotFound, match="nothing"):
+    with pytest.raises(anamorph.NotFound, match="facades"):  # names what there is
         client.translate(photo(), model="nothing")
     with pytest.raises(anamorph.NotFound):
         client.get_model("../models")
