@@ -98,9 +98,10 @@ def test_no_route_answers_the_wrong_people(
     revoked, revoked_text = store.create(EVERYTHING)
     store.revoke(revoked.id)
     wrong = ["", "x", "anm_x_y", "ä_ö_ü", whole[:-1], whole.swapcase(), revoked_text]
-    refusals: dict[str, Any] = {
-        text: {"Authorization": f"Bearer {text}"} for text in wrong
-    } | {"none": {}, "basic": {"X-API-Key": "no"}}
+    refusals: dict[str, Any] = {text: {"Authorization": f"Bearer {text}"} for text in wrong} | {
+        "none": {},
+        "basic": {"X-API-Key": "no"},
+    }
     counted = 0
     for method, path, route in routes(client.app):  # type: ignore[arg-type]
         if route.path in OPEN:
