@@ -19,7 +19,6 @@ import statistics
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from typing import Any
 from app.access import OPERATOR, Caller
 from app.archives import ArchiveLimits, unpack
 from app.contact_sheet import contact_sheet
-from app.dataset_layouts import KIND_OF_FAMILY, MIN_SIDE_PX, Arrangement, Kind, Size, arrange
+from app.dataset import CONTACT, MANIFEST, Dataset
+from app.dataset_layouts import MIN_SIDE_PX, Arrangement, Kind, Size, arrange
 from app.errors import DatasetInUse, DatasetNotFound, InvalidParameter, NotReady
 from app.incoming import incoming_folder, sweep
 from app.settings import Settings
@@ -39,106 +39,6 @@ from models.state import write_atomically
 log = logging.getLogger(__name__)
 
 _ID = re.compile("[0-9a-f]{16}")
-_MANIFEST, _CONTACT = "manifest.json", "contact.png"
-
-
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """A stored dataset.
-
-    Attributes:
-        id: of its content and owner; the same pictures as the same kind have the same id.
-        created_at: ISO 8601, UTC.
-        counts: pictures in each part.
-        sizes: "min", "median" and "max" of the pictures' shorter sides, in pixels.
-        bytes: of all pictures.
-        skipped: files of the upload that are not in it, and why.
-        warnings: what is usable and yet worth a look.
-        checksums: SHA-256 of each picture by its path below `folder`.
-        owner: id of the key that it belongs to, if it belongs to one.
-    """
-
-    id: str
-    name: str
-    kind: Kind
-    created_at: str
-    folder: Path
-    counts: dict[str, int]
-    sizes: dict[str, int]
-    bytes: int
-    skipped: dict[str, str] = field(repr=False)
-    warnings: list[str]
-    checksums: dict[str, str] = field(repr=False)
-    owner: str | None = None
-
-    @property
-    def contact_sheet(self) -> Path:
-        """A PNG with up to 12 pictures of each part, a row each."""
-        return self.folder / _CONTACT
-
-    def facts(self) -> dict[str, Any]:
-        """Return what the manifest holds: all but the folder."""
-        return {key: value for key, value in asdict(self).items() if key != "folder"}
-
-    def verify(self) -> None:
-        """Read every picture; raises InvalidDataset naming what vanished, changed or was added."""
-        faults = (self._fault(path, sha256) for path, sha256 in self.checksums.items())
-        wrong = [fault for fault in faults if fault]
-        for part in {path.partition("/")[0] for path in self.checksums}:
-            present = {f"{part}/{path.name}" for path in (self.folder / part).glob("*")}
-            wrong += [f"{path} was added" for path in sorted(present - set(self.checksums))]
-        if wrong:
-            more = f" and {len(wrong) - 10} more" if len(wrong) > 10 else ""
-            raise InvalidDataset(f"dataset {self.id}: {', '.join(wrong[:10])}{more}")
-
-    def _fault(self, path: str, sha256: str) -> str | None:
-        try:
-            return None if file_sha256(self.folder / path) == sha256 else f"{path} is damaged"
-        except FileNotFoundError:
-            return f"{path} has vanished"
-        except OSError as error:
-            return f"{path} cannot be read ({error.strerror})"
-
-    def recipe_tables(self, direction: str = "AtoB") -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return a recipe's [data] table and its card's [evaluation] table.
-
-        Paths start from the folder of all datasets. `direction` is of paired data.
-        """
-
-        def path(part: str) -> str:
-            return f"{self.id}/{part}"
-
-        match self.kind:
-            case "paired":
-                data: dict[str, Any] = {"kind": "paired", "direction": direction}
-                if "trainA" in self.counts:
-                    data |= {"train": [path("trainA")], "targets": [path("trainB")]}
-                    return data, {"test": path("testA"), "targets": [path("testB")]}
-                return data | {"train": [path("train")]}, {"test": path("test")}
-            case "unpaired":
-                sides = {"AtoB": ("A", "B"), "BtoA": ("B", "A")}
-                return {"kind": "unpaired", "a": [path("trainA")], "b": [path("trainB")]}, {
-                    way: {
-                        "source": path(f"test{source}"),
-                        "target": path(f"test{target}"),
-                        "reference": path(f"train{target}"),
-                    }
-                    for way, (source, target) in sides.items()
-                }
-            case "highres":
-                return {"kind": "highres", "train": [path("train")]}, {"sets": [path("test")]}
-            case "style":
-                style = next(name for name in self.checksums if name.startswith("style/"))
-                data = {"kind": "content", "train": [path("train")], "style": path(style)}
-                return data, {"photos": path("test")}
-
-
-def kind_for(family: str) -> Kind:
-    """Return the kind of dataset that a family trains on; raises InvalidDataset for others."""
-    try:
-        return KIND_OF_FAMILY[family]
-    except KeyError:
-        raise InvalidDataset(f"no kind of dataset trains {family!r}") from None
 
 
 def open_datasets(settings: Settings) -> DatasetStore:
@@ -212,7 +112,7 @@ class DatasetStore:
         """Return the caller's dataset; raises DatasetNotFound, or InvalidDataset if damaged."""
         folder = self._folder(id)
         try:
-            manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_bytes())
+            manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
             dataset = Dataset(folder=folder, **manifest)
         except (OSError, ValueError, TypeError) as error:
             raise InvalidDataset(f"the manifest of dataset {id} is damaged") from error
@@ -236,7 +136,7 @@ class DatasetStore:
     def contact_sheet(self, id: str, caller: Caller = OPERATOR) -> bytes:  # noqa: A002
         """Return the PNG of a dataset; raises DatasetNotFound, or InvalidDataset without one."""
         try:
-            return (self._own_folder(id, caller) / _CONTACT).read_bytes()
+            return (self._own_folder(id, caller) / CONTACT).read_bytes()
         except OSError as error:
             raise InvalidDataset(f"the contact sheet of dataset {id} has vanished") from error
 
@@ -337,15 +237,7 @@ class DatasetStore:
         )
 
     def _write(self, dataset: Dataset, built: Path) -> None:
-        rows = [[built / part / name for name in names] for part, names in _parts(dataset).items()]
-        (built / _CONTACT).write_bytes(contact_sheet(rows, self._image_limits))
+        rows = [[built / part / name for name in names] for part, names in dataset.parts().items()]
+        (built / CONTACT).write_bytes(contact_sheet(rows, self._image_limits))
         text = json.dumps(dataset.facts(), indent=1)
-        write_atomically(built / _MANIFEST, lambda target: target.write_text(text, "utf-8"))
-
-
-def _parts(dataset: Dataset) -> dict[str, list[str]]:
-    parts: dict[str, list[str]] = {part: [] for part in dataset.counts}
-    for path in dataset.checksums:
-        part, _, name = path.partition("/")
-        parts[part].append(name)
-    return parts
+        write_atomically(built / MANIFEST, lambda target: target.write_text(text, "utf-8"))

@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.dataset import Dataset
 from app.dataset_layouts import Kind
-from app.datasets import Dataset
 from models.checkpoint import NAME_PATTERN
 
 

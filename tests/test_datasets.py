@@ -25,8 +25,9 @@ from typer.testing import CliRunner
 
 import app.datasets
 from app.cli import app as commands
+from app.dataset import Dataset, kind_for
 from app.dataset_layouts import KIND_OF_FAMILY, arrange
-from app.datasets import Dataset, DatasetStore, kind_for
+from app.datasets import DatasetStore
 from app.errors import DatasetInUse, DatasetNotFound, StorageFull
 from app.main import create_app
 from models import data as training_data
