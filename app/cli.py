@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands import datasets, faces, jobs, keys, models
+from app.commands import datasets, evaluation, faces, jobs, keys, models
 from app.commands.common import errors_as_text, settings_from
 from app.commands.pictures import (
     Device,
@@ -30,6 +30,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(keys.app, name="keys")
+app.command()(evaluation.evaluate)
 app.command()(faces.anonymize)
 app.command()(faces.restore)
 
@@ -129,49 +130,6 @@ def stylize(
             quality=quality,
         )
         _apply(source, target, device, params.style, partial(stylize_plan, params=params))
-
-
-@app.command()
-def evaluate(
-    model: Annotated[str, typer.Argument(help="Name, name@version or a .safetensors file.")],
-    data: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="What the recipes' paths start from.")
-    ],
-    limit: Annotated[int | None, typer.Option(min=1, help="Pictures of each folder.")] = None,
-    steps: Annotated[
-        int, typer.Option(min=1, help="Of the direct optimisation a style is compared with.")
-    ] = 50,
-    features: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="VGG16 weights.")
-    ] = None,
-    device: Device = None,
-    record: Annotated[
-        bool, typer.Option("--record", help="Write the figures into the file's card.")
-    ] = False,
-) -> None:
-    """Measure a model on its test pictures; every figure with its protocol and its baselines."""
-    from app.installation import choose_device, open_registry
-    from models.checkpoint import amend_card, load_generator
-    from models.evaluation import evaluate
-
-    with errors_as_text():
-        settings = settings_from(device=device, vgg16=features)
-        path = Path(model)
-        if record and not path.is_file():
-            raise typer.BadParameter("published versions never change: --record takes a file")
-        if not path.is_file():
-            path = open_registry(settings).resolve(model).path
-        tables = evaluate(
-            load_generator(path),
-            data,
-            features=settings.vgg16,
-            limit=limit,
-            steps=steps,
-            device=choose_device(settings.device),
-        )
-        typer.echo("\n\n".join(map(str, tables)))
-        if record:
-            amend_card(path, {"metrics": [table.as_card() for table in tables]})
 
 
 @app.command()

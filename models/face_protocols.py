@@ -13,7 +13,7 @@ from models.alignment import Alignment
 from models.faces import CONFIDENT, Detector, Face
 from models.images import Pixels
 from models.judge import NAME, SAME_PERSON, Judge
-from models.protocols import Table
+from models.protocols import FACE_UNCHANGED, Table
 
 Change = Callable[[Pixels], Pixels]
 """From an aligned face to another, uint8 (128, 128, 3)."""
@@ -87,7 +87,7 @@ def reidentification_table(
     protocols = {"rank 1": _RANK_1, "AUC": _AUC, "same": _SAME, "found": _FOUND, "shift": _SHIFT}
     protocols["rank 1"] += f"; judged by {NAME}, which no generator was trained against"
     weak = {"blur": obscuring.blur, "pixelate": obscuring.pixelate}
-    everything = {**changes, **weak, "unchanged": lambda c: c}
+    everything = {**changes, **weak, FACE_UNCHANGED: lambda c: c}
     return Table(
         f"{title}: {len(photos)} photos of {len(set(people))} people",
         protocols,

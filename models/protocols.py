@@ -48,7 +48,8 @@ _BORDER_PX = 4
 _BICUBIC, _INPUT, _PHOTO = "bicubic (Pillow)", "input unchanged", "photo unchanged"
 _COLOUR_STEP = 85  # 4 levels a channel tell the colours of label maps apart, however noisy
 
-WITHOUT_MODEL = (_BICUBIC, _INPUT, _PHOTO)
+FACE_UNCHANGED = "unchanged"
+WITHOUT_MODEL = (_BICUBIC, _INPUT, _PHOTO, FACE_UNCHANGED)
 """The rows that say what can be had without any model; each table has one of them."""
 
 
@@ -79,7 +80,7 @@ class Table:
             [
                 self.title,
                 line("", self.protocols),
-                *(line(name, map(_cell, figures)) for name, figures in self.rows.items()),
+                *(line(name, map(as_cell, figures)) for name, figures in self.rows.items()),
                 *(f"{column}: {how}" for column, how in self.protocols.items()),
             ]
         )
@@ -96,7 +97,8 @@ class Table:
         }
 
 
-def _cell(figure: float | None) -> str:
+def as_cell(figure: float | None) -> str:
+    """Write a figure with four digits, one without meaning as a dash."""
     return "-" if figure is None else f"{figure:.4g}"
 
 

@@ -32,7 +32,7 @@ from app.errors import DatasetInUse, DatasetNotFound, StorageFull
 from app.main import create_app
 from models import data as training_data
 from models.errors import InvalidDataset
-from models.evaluation import upscale_test_pictures
+from models.evaluation_data import upscale_test_pictures
 from models.families import FAMILIES
 from models.pictures import Pictures, read_picture, reduced
 from models.recipe import Data

@@ -12,13 +12,14 @@ import torch
 from typer.testing import CliRunner
 
 from app.cli import app as commands
-from models import evaluation, images, metrics
+from models import evaluation, images, metrics, quality
 from models.checkpoint import Header, LoadedGenerator, load_generator, save_generator
 from models.errors import InvalidDataset, InvalidRecipe
 from models.evaluation import evaluate
 from models.families import family
 from models.protocols import Table, mean_colours
 from models.recipe import load_recipe
+from models.registry import Registry
 from tiny_training import tiny_recipe, write_data, write_vgg16
 
 RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"))
@@ -100,7 +101,7 @@ def test_every_kind_of_model(tmp_path: Path, data: Path, stage: str, columns: An
 
 def test_figures_are_of_the_pictures(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
     """A translation that is right has an L1 of zero and the kernel distance of real pictures."""
-    monkeypatch.setattr(evaluation, "_answerer", lambda *_: lambda warm: 255 - warm)
+    monkeypatch.setattr(evaluation, "answerer", lambda *_: lambda warm: 255 - warm)
     table = measured(model_file(tmp_path, "pix2pix"), data)
     (l1, distance, error), unchanged, mean_colour, _ = table.rows.values()
     assert l1 == 0
@@ -190,3 +191,49 @@ def test_the_command(tmp_path: Path, data: Path):
     assert "bicubic (Pillow)" in result.output
     missing = CliRunner().invoke(commands, ["evaluate", "no-such", "--data", str(data)])
     assert missing.exit_code == 1
+
+
+def test_every_model_in_one_table(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
+    """`evaluate --all` compares all models; its page shows what they make of their test data."""
+    monkeypatch.setenv("ANAMORPH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ANAMORPH_SHIPPED_WEIGHTS", str(tmp_path / "none"))
+    registry = Registry(tmp_path / "home", tmp_path / "none")
+    for stage, name in (("srgan-regression", "srresnet-x4"), ("cyclegan", "cyclegan")):
+        registry.publish(model_file(tmp_path, stage), name)
+        registry.promote(name, 1)
+    features, page = data / "vgg16.safetensors", tmp_path / "docs" / "quality.md"
+    page.parent.mkdir()
+    options = ["--data", str(data), "--features", str(features), "--page", str(page)]
+    result = CliRunner().invoke(commands, ["evaluate", "--all", *options])
+    assert result.exit_code == 0, result.output
+    assert "srresnet-x4  bench, x2: 6 pictures" in result.output
+    assert "KID" in result.output
+    text = page.read_text()
+    for name in ("srresnet-x4", "cyclegan"):
+        assert f"](images/quality-{name}.jpg)" in text
+        sheet = (page.parent / "images" / f"quality-{name}.jpg").read_bytes()
+        assert images.decode(sheet, images.Limits()).rgb.shape == (320, 640, 3)
+    recorded = CliRunner().invoke(commands, ["evaluate", "--all"])
+    assert "its card has no figures" in recorded.output
+
+
+def test_published_figures_stand_beside_ours():
+    """The SRGAN paper's Set5 figure is shown for the model of that name, and bicubic's beside."""
+    table = Table(
+        "sr_bench/Set5, x4: 5 pictures",
+        {"PSNR": "dB", "SSIM": "of planes"},
+        {"srresnet-x4": (31.0, 0.88), "bicubic (Pillow)": (28.43, 0.81)},
+    )
+    psnr, ssim = quality.figures_of("srresnet-x4", [table.as_card()])
+    assert (psnr.ours, psnr.published, psnr.baseline) == (31.0, 32.05, 28.43)
+    assert (ssim.ours, ssim.published, ssim.baseline) == (0.88, None, 0.81)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["srresnet-x4", "--all"], ["srresnet-x4"], ["--all", "--record"]],
+    ids=["nothing", "one and all", "no data", "record all"],
+)
+def test_contradictions_are_refused(words: list[str]):
+    """`evaluate` says what it lacks instead of guessing."""
+    assert CliRunner().invoke(commands, ["evaluate", *words]).exit_code == 2

@@ -39,7 +39,7 @@ def _answers(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
 
         return answer
 
-    monkeypatch.setattr(evaluation, "_answerer", answerer)
+    monkeypatch.setattr(evaluation, "answerer", answerer)
 
 
 def version(folder: Path, stage: str, error: int, **card: Any) -> Path:

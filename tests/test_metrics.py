@@ -18,7 +18,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from models import metrics
 from models.errors import InvalidDataset
-from models.evaluation import upscale_test_pictures
+from models.evaluation_data import upscale_test_pictures
 from models.features import VGG16
 from models.protocols import upscale_table
 

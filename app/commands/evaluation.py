@@ -1,0 +1,156 @@
+"""`anamorph evaluate`: figures of one model, or of all of them in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.commands.common import errors_as_text, settings_from
+from app.commands.pictures import Device
+from models.errors import AnamorphError
+
+if TYPE_CHECKING:
+    import torch
+
+    from app.settings import Settings
+    from models.checkpoint import LoadedGenerator
+    from models.protocols import Table
+
+    Measure = Callable[[LoadedGenerator], list[Table]]
+
+_SAMPLES = 4
+
+
+def evaluate(
+    model: Annotated[
+        str | None, typer.Argument(help="Name, name@version or a .safetensors file.")
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Every model that is served; without --data, as its card has it."
+        ),
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="What the recipes' paths start from."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Pictures of each folder.")] = None,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Of the direct optimisation a style is compared with.")
+    ] = 50,
+    features: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="VGG16 weights.")
+    ] = None,
+    device: Device = None,
+    record: Annotated[
+        bool, typer.Option("--record", help="Write the figures into the file's card.")
+    ] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="Of all, write a Markdown page too; with --data, pictures beside it in images/.",
+        ),
+    ] = None,
+) -> None:
+    """Measure a model on its test pictures; every figure with its protocol and its baselines."""
+    from app.installation import choose_device
+    from models import evaluation
+
+    if every == (model is not None):
+        raise typer.BadParameter("name a model, or ask for --all")
+    if model and not data:
+        raise typer.BadParameter("a model is measured on --data")
+    if (every and record) or (model and page):
+        raise typer.BadParameter("--record is for one file, --page for --all")
+    with errors_as_text():
+        settings = settings_from(device=device, vgg16=features)
+        place = choose_device(settings.device)
+        measure = (
+            None
+            if data is None
+            else partial(
+                evaluation.evaluate,
+                data_root=data,
+                features=settings.vgg16,
+                limit=limit,
+                steps=steps,
+                device=place,
+            )
+        )
+        if model and measure:
+            _measure_one(model, settings, measure, record)
+        else:
+            _compare_all(settings, measure, page, data, place)
+
+
+def _measure_one(model: str, settings: Settings, measure: Measure, record: bool) -> None:
+    from app.installation import open_registry
+    from models.checkpoint import amend_card, load_generator
+
+    path = Path(model)
+    if record and not path.is_file():
+        raise typer.BadParameter("published versions never change: --record takes a file")
+    if not path.is_file():
+        path = open_registry(settings).resolve(model).path
+    tables = measure(load_generator(path))
+    typer.echo("\n\n".join(map(str, tables)))
+    if record:
+        amend_card(path, {"metrics": [table.as_card() for table in tables]})
+
+
+def _compare_all(
+    settings: Settings,
+    measure: Measure | None,
+    page: Path | None,
+    data: Path | None,
+    device: torch.device,
+) -> None:
+    from models import quality
+    from models.checkpoint import load_generator
+
+    figures, pictures = [], {}
+    for name, path in _served(settings):
+        try:
+            loaded = load_generator(path)
+            metrics: list[dict[str, Any]] = loaded.header.card.get("metrics", [])
+            if measure:
+                metrics = [table.as_card() for table in measure(loaded)]
+            if page and data:
+                pictures[name] = _write_samples(page.parent, name, loaded, data, device)
+        except AnamorphError as error:  # an imported model has no test data; the others have
+            typer.echo(f"{name}: {error}", err=True)
+            continue
+        if not metrics:
+            typer.echo(f"{name}: its card has no figures", err=True)
+        figures += quality.figures_of(name, metrics)
+    typer.echo(quality.as_text(figures))
+    if page:
+        page.write_text(quality.as_page(figures, pictures), "utf-8")
+
+
+def _served(settings: Settings) -> Iterator[tuple[str, Path]]:
+    from app.installation import open_registry
+
+    for version in open_registry(settings).list():
+        if version.promoted:
+            yield version.name, version.path
+
+
+def _write_samples(
+    folder: Path, name: str, loaded: LoadedGenerator, data: Path, device: torch.device
+) -> str:
+    """Write a JPEG of test pictures and answers; return its path from `folder`."""
+    from models import images
+    from models.samples import samples, sheet
+
+    target = folder / "images" / f"quality-{name}.jpg"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    picture = images.Picture(sheet(samples(loaded, data, _SAMPLES, device)), None, "jpeg")
+    target.write_bytes(images.encode(picture, "jpeg", 85))
+    return target.relative_to(folder).as_posix()
