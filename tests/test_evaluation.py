@@ -215,6 +215,9 @@ def test_every_model_in_one_table(tmp_path: Path, data: Path, monkeypatch: pytes
         assert images.decode(sheet, images.Limits()).rgb.shape == (320, 640, 3)
     recorded = CliRunner().invoke(commands, ["evaluate", "--all"])
     assert "its card has no figures" in recorded.output
+    shown = CliRunner().invoke(commands, ["evaluate", "--all", "--recorded", *options])
+    assert "KID" not in shown.output
+    assert page.read_text().count("](images/") == 2
 
 
 def test_published_figures_stand_beside_ours():
@@ -231,8 +234,8 @@ def test_published_figures_stand_beside_ours():
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["srresnet-x4", "--all"], ["srresnet-x4"], ["--all", "--record"]],
-    ids=["nothing", "one and all", "no data", "record all"],
+    [[], ["srresnet-x4", "--all"], ["srresnet-x4"], ["--all", "--record"], ["wave", "--recorded"]],
+    ids=["nothing", "one and all", "no data", "record all", "recorded one"],
 )
 def test_contradictions_are_refused(words: list[str]):
     """`evaluate` says what it lacks instead of guessing."""

@@ -32,7 +32,7 @@ def evaluate(
     every: Annotated[
         bool,
         typer.Option(
-            "--all", help="Every model that is served; without --data, as its card has it."
+            "--all", help="Every model that is served; without --data, as the cards have them."
         ),
     ] = False,
     data: Annotated[
@@ -50,6 +50,9 @@ def evaluate(
     record: Annotated[
         bool, typer.Option("--record", help="Write the figures into the file's card.")
     ] = False,
+    recorded: Annotated[
+        bool, typer.Option("--recorded", help="Of all, the cards' figures, with --data too.")
+    ] = False,
     page: Annotated[
         Path | None,
         typer.Option(
@@ -66,14 +69,14 @@ def evaluate(
         raise typer.BadParameter("name a model, or ask for --all")
     if model and not data:
         raise typer.BadParameter("a model is measured on --data")
-    if (every and record) or (model and page):
-        raise typer.BadParameter("--record is for one file, --page for --all")
+    if (every and record) or (model and (page or recorded)):
+        raise typer.BadParameter("--record is for one file, --page and --recorded for --all")
     with errors_as_text():
         settings = settings_from(device=device, vgg16=features)
         place = choose_device(settings.device)
         measure = (
             None
-            if data is None
+            if data is None or recorded
             else partial(
                 evaluation.evaluate,
                 data_root=data,
