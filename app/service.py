@@ -20,6 +20,7 @@ from app.datasets import open_datasets
 from app.installation import choose_device, open_cache, open_registry
 from app.metrics import Metrics
 from app.pace import Line
+from app.rates import Rates
 from app.settings import Settings
 from models.faces import Detector, open_detector
 from models.images import Limits
@@ -45,6 +46,7 @@ class Service:
         )
         self.budget = Budget(settings.max_memory_bytes)
         self.restorations = Attempts(settings.restore_attempts_per_minute)
+        self.rates = Rates()
         self.line = Line(settings.deadline_s)
         self.metrics = Metrics()
         self.metrics.gauge(
