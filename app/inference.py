@@ -128,7 +128,7 @@ async def _run(
     try:
         if whole:
             done: Done[Any] = await service.batcher.submit(
-                model.engine, tensor, deadline - time.monotonic()
+                model.engine, tensor, deadline - time.monotonic(), foreseen_s
             )
             tiles = 1
         else:
@@ -172,7 +172,8 @@ async def _run_in_tiles(
         nonlocal queued_s, ran_s
         if stopped.is_set():
             raise ClientLeft("nobody waits for the remaining tiles")
-        call = service.batcher.call(work, deadline - time.monotonic())
+        cost_s = model.pace.seconds(pixels)
+        call = service.batcher.call(work, deadline - time.monotonic(), cost_s)
         done = asyncio.run_coroutine_threadsafe(call, loop).result()
         queued_s += done.queued_s
         ran_s += done.ran_s
@@ -183,7 +184,8 @@ async def _run_in_tiles(
     picture = tensor[None]
     try:
         answer = await service.in_tiler(
-            lambda: run_tiled(model.engine, picture, model.rule, model.scale, tile_px, on_device)
+            lambda: run_tiled(model.engine, picture, model.rule, model.scale, tile_px, on_device),
+            place.needs_s,
         )
     finally:
         stopped.set()
