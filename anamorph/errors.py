@@ -121,6 +121,7 @@ NotReady = _error("not_ready", Busy)
 JobsUnavailable = _error("jobs_unavailable", Busy)
 KeysUnavailable = _error("keys_unavailable", Busy)
 TooManyAttempts = _error("too_many_attempts", Busy)
+RateLimited = _error("rate_limited", Busy)
 
 UploadTimeout = _error("upload_timeout")
 DeadlineExceeded = _error("deadline_exceeded")

@@ -74,6 +74,8 @@ class Limits:
     max_dataset_unpacked_bytes: int
     max_dataset_files: int
     dataset_timeout_s: float
+    requests_per_minute: int | None = None
+    compute_s_per_minute: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

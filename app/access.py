@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
+from app.accounts import Account, on_account
+from app.attempts import client_name
 from app.errors import KeysUnavailable, ScopeMissing, ServiceError, Unauthenticated, problem_of
-from app.keys import KeyStore, Scope
+from app.keys import Key, KeyStore, Scope
 from app.settings import Settings
 
 HEADER = "X-API-Key"
@@ -87,25 +89,35 @@ class AskForKey:
     """Lets nobody without a key in, before a byte of the body is read; routes check the scope.
 
     Puts the caller into the connection's `caller`. Open paths have one only if a key is given.
+    What follows is on the account of the key, whose limits are its own or else `limits`; where
+    nobody is asked for one, on that of the client's address: nothing else tells clients apart.
     """
 
-    def __init__(self, app: ASGIApp, keys: KeyStore | None) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyStore | None, limits: Account) -> None:
         self.app = app
         self.keys = keys
+        self.limits = limits
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        account = Account()
         if self.keys is None:
             scope["caller"] = OPERATOR
+            address = scope.get("client")
+            account = replace(self.limits, name=client_name(address[0] if address else None))
         elif scope["type"] == "http":
             try:
-                scope["caller"] = await self._caller(self.keys, Headers(scope=scope))
+                key = await self._key(self.keys, Headers(scope=scope))
             except (Unauthenticated, KeysUnavailable) as error:
                 if not _is_open(scope):
                     await problem_of(error)(scope, receive, send)
                     return
-        await self.app(scope, receive, send)
+            else:
+                scope["caller"] = Caller(key.id, key.scopes)
+                account = key.account(self.limits)
+        with on_account(account):
+            await self.app(scope, receive, send)
 
-    async def _caller(self, keys: KeyStore, headers: Headers) -> Caller:
+    async def _key(self, keys: KeyStore, headers: Headers) -> Key:
         kind, _, text = headers.get("authorization", "").partition(" ")
         text = text.strip() if kind.lower() == "bearer" else headers.get(HEADER, "")
         if not text:
@@ -115,7 +127,7 @@ class AskForKey:
             raise Unauthenticated("there is no such key, or it was revoked", "invalid_token")
         if keys.is_use_news(key):
             await asyncio.to_thread(keys.note_use, key.id)
-        return Caller(key.id, key.scopes)
+        return key
 
 
 def _is_open(scope: Connection) -> bool:

@@ -1,12 +1,19 @@
-"""A budget of memory, so that many uploads at a time are refused rather than the process killed."""
+"""A budget of memory, so that many uploads at a time are refused rather than the process killed.
+
+An account that holds some of it already leaves an eighth to the others.
+"""
 
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 
+from app.accounts import current_account
 from app.errors import MemoryFull
 from models.errors import ImageTooLarge
+
+_LEFT_TO_OTHERS = 1 / 8
 
 
 class Budget:
@@ -14,7 +21,12 @@ class Budget:
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.held_bytes = 0
+        self.held_by: Counter[str] = Counter()
+
+    @property
+    def held_bytes(self) -> int:
+        """What all hold together."""
+        return self.held_by.total()
 
     @contextlib.contextmanager
     def share(self) -> Iterator[Share]:
@@ -31,6 +43,7 @@ class Share:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
+        self._account = current_account().name
         self._bytes = 0
 
     def resize(self, size_bytes: int) -> None:
@@ -44,11 +57,16 @@ class Share:
                 f"the picture and its answer need about {size_bytes / 2**20:,.0f} MiB; "
                 f"the limit (max_memory_bytes) is {limit / 2**20:,.0f} MiB"
             )
+        if self._account and self._budget.held_by[self._account] > self._bytes:
+            limit -= round(limit * _LEFT_TO_OTHERS)
         if size_bytes > self._bytes and self._budget.held_bytes - self._bytes + size_bytes > limit:
             raise MemoryFull("the pictures under way fill max_memory_bytes", retry_after_s=5)
         self.settle(size_bytes)
 
     def settle(self, size_bytes: int) -> None:
         """Hold `size_bytes`, which are there already, instead of what was foreseen."""
-        self._budget.held_bytes += size_bytes - self._bytes
+        held_by = self._budget.held_by
+        held_by[self._account] += size_bytes - self._bytes
+        if not held_by[self._account]:
+            del held_by[self._account]  # addresses that came once do not stay in memory
         self._bytes = size_bytes

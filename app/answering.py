@@ -38,6 +38,7 @@ async def answer_picture(
     """
     accept = Accept(request.headers.get("accept"))
     settings = service.settings
+    service.rates.require_compute()
     service.batcher.ensure_room()
     with contextlib.ExitStack() as held:
         share = held.enter_context(service.budget.share())

@@ -1,10 +1,12 @@
-"""One queue and one thread in front of a device: dynamic batching with per-request isolation."""
+"""One queue and one thread in front of a device: fair, with dynamic batches and isolated errors."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
+from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,7 +15,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from app.accounts import current_account
 from app.errors import DeadlineExceeded, NotReady, QueueFull
+from app.fairness import FairOrder
 
 T = TypeVar("T")
 
@@ -40,24 +44,31 @@ class _Item:
     run: Callable[[Sequence[Any]], Sequence[Any]]
     argument: Any
     arrived: float
+    account: str
+    cost_s: float
+    tag: float
+    may_be_refused: bool
     answer: asyncio.Future[Done[Any]] = field(default_factory=asyncio.Future)
 
 
 class Batcher:
-    """Collects pictures of one size for one engine and runs them together, oldest first.
+    """Collects pictures of one size for one engine and runs them together, in a fair order.
 
     The clock starts at the first waiting picture: it waits at most `max_wait_ms` for others of
     its kind, and not at all when no announced request could bring one. An error of a batch is
     found again picture by picture, so that it reaches only the pictures that cause it. Whoever is
-    cancelled or late leaves the queue. To be used from one event loop.
+    cancelled or late leaves the queue. Of several accounts each has its turn (`FairOrder`), and in
+    a full queue its place: the account with most pictures there gives one up for one with fewer.
+    To be used from one event loop.
     """
 
     def __init__(self, max_batch: int, max_wait_ms: float, queue_limit: int) -> None:
         self.max_batch = max_batch
         self.max_wait_s = max_wait_ms / 1000
         self.queue_limit = queue_limit
-        self._queue: list[_Item] = []
-        self._announced = 0
+        self._queue: list[_Item] = []  # by tag
+        self._order = FairOrder()
+        self._announced: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._device_thread = ThreadPoolExecutor(1, thread_name_prefix="device")
         self._worker: asyncio.Task[None] | None = None
@@ -83,38 +94,52 @@ class Batcher:
         return len(self._queue)
 
     def ensure_room(self) -> None:
-        """Raise QueueFull if the pictures waiting and announced fill the queue."""
-        self._refuse_beyond_limit(len(self._queue) + self._announced)
+        """Raise QueueFull if the pictures waiting and announced fill the queue.
+
+        Not for an account with fewer of them than another has.
+        """
+        held = Counter(item.account for item in self._queue) + self._announced
+        if held.total() >= self.queue_limit and not _greedier(held):
+            raise self._full(held.total())
 
     @contextlib.contextmanager
     def announced(self) -> Iterator[None]:
         """While inside, a picture may be on its way: a batch that could hold it waits for it."""
-        self._announced += 1
+        account = current_account().name
+        self._announced[account] += 1
         try:
             yield
         finally:
-            self._announced -= 1
+            self._announced[account] -= 1
+            self._announced += Counter()  # forgets those at zero
             self._changed.set()
 
-    async def submit(self, engine: Forward, image: Tensor, deadline_s: float) -> Done[Tensor]:
+    async def submit(
+        self, engine: Forward, image: Tensor, deadline_s: float, cost_s: float | None = None
+    ) -> Done[Tensor]:
         """Return the engine's answer (3, sH, sW) for one picture (3, H, W).
 
-        Raises QueueFull at once, DeadlineExceeded after `deadline_s`, NotReady when stopping.
+        `cost_s` is the time it is thought to take; by default what others took. Raises QueueFull,
+        at once or when another account needs the place, DeadlineExceeded after `deadline_s`, and
+        NotReady when stopping.
         """
 
         def run(images: Sequence[Tensor]) -> Sequence[Tensor]:
             return engine(torch.stack(tuple(images))).unbind(0)
 
-        self._refuse_beyond_limit(len(self._queue))
+        self._make_room()
         # The item's closure keeps the engine alive, so its id cannot be used twice meanwhile.
-        return await self._enqueue((id(engine), *image.shape), run, image, deadline_s)
+        key = (id(engine), *image.shape)
+        return await self._enqueue(key, run, image, deadline_s, cost_s, may_be_refused=True)
 
-    async def call(self, work: Callable[[], T], deadline_s: float) -> Done[T]:
+    async def call(
+        self, work: Callable[[], T], deadline_s: float, cost_s: float | None = None
+    ) -> Done[T]:
         """Run `work()` alone on the device's thread, in turn.
 
         Raises as `submit` does, but never QueueFull: it is a part of something admitted before.
         """
-        return await self._enqueue(object(), lambda works: [works[0]()], work, deadline_s)
+        return await self._enqueue(object(), lambda works: [works[0]()], work, deadline_s, cost_s)
 
     async def _enqueue(
         self,
@@ -122,11 +147,16 @@ class Batcher:
         run: Callable[[Sequence[Any]], Sequence[Any]],
         argument: Any,
         deadline_s: float,
+        cost_s: float | None,
+        *,
+        may_be_refused: bool = False,
     ) -> Done[Any]:
         if self._worker is None or self._worker.done():
             raise NotReady("the service is stopping")
-        item = _Item(key, run, argument, time.monotonic())
-        self._queue.append(item)
+        account, cost_s = current_account().name, cost_s or self._typical_run_s
+        tag = self._order.tag(account, cost_s)
+        item = _Item(key, run, argument, time.monotonic(), account, cost_s, tag, may_be_refused)
+        insort(self._queue, item, key=lambda other: other.tag)
         self._changed.set()
         try:
             async with asyncio.timeout(deadline_s):
@@ -135,15 +165,31 @@ class Batcher:
             raise DeadlineExceeded(f"no answer within {deadline_s:.3g} s (deadline_s)") from None
         finally:
             if item in self._queue:
-                self._queue.remove(item)
-                self._changed.set()
+                self._remove(item)
 
-    def _refuse_beyond_limit(self, waiting: int) -> None:
-        if waiting >= self.queue_limit:
-            raise QueueFull(
-                f"{self.queue_limit} pictures (queue_limit) are waiting already",
-                retry_after_s=waiting * self._typical_run_s,
-            )
+    def _remove(self, item: _Item) -> None:
+        self._queue.remove(item)
+        self._order.withdraw(item.account, item.cost_s)
+        self._changed.set()
+
+    def _make_room(self) -> None:
+        """Refuse the last picture of the account with most of them, or raise QueueFull."""
+        if len(self._queue) < self.queue_limit:
+            return
+        held = Counter(item.account for item in self._queue if item.may_be_refused)
+        greedy = _greedier(held)
+        if not greedy:
+            raise self._full(len(self._queue))
+        last = next(i for i in reversed(self._queue) if i.account == greedy and i.may_be_refused)
+        self._remove(last)
+        if not last.answer.done():
+            last.answer.set_exception(self._full(len(self._queue)))
+
+    def _full(self, waiting: int) -> QueueFull:
+        return QueueFull(
+            f"{self.queue_limit} pictures (queue_limit) are waiting already",
+            retry_after_s=waiting * self._typical_run_s,
+        )
 
     async def _work(self) -> None:
         while True:
@@ -156,6 +202,7 @@ class Batcher:
                 continue
             # No loop variable: it would hold an item, and so its engine, until the next batch.
             self._queue = [item for item in self._queue if item not in batch]
+            self._order.begin(batch[0].tag)
             await self._run(batch)
 
     def _ready_batch(self) -> list[_Item]:
@@ -166,10 +213,11 @@ class Batcher:
         return alike if full or self._patience_s() == 0 else []
 
     def _patience_s(self) -> float | None:
-        """Seconds until the first waiting picture must run; None when nothing waits."""
+        """Seconds until a batch must run, as its first picture waits; None when nothing does."""
         if not self._queue:
             return None
-        return max(0.0, self._queue[0].arrived + self.max_wait_s - time.monotonic())
+        oldest = min(item.arrived for item in self._queue)
+        return max(0.0, oldest + self.max_wait_s - time.monotonic())
 
     async def _run(self, batch: list[_Item]) -> None:
         batch = [item for item in batch if not item.answer.done()]
@@ -197,3 +245,9 @@ class Batcher:
         for item, value in zip(batch, values, strict=True):
             if not item.answer.done():
                 item.answer.set_result(Done(value, started - item.arrived, ran_s, len(batch)))
+
+
+def _greedier(held: Counter[str]) -> str | None:
+    """Return the account that holds most, if the current one with one more still has fewer."""
+    account, most = held.most_common(1)[0] if held else ("", 0)
+    return account if most > held[current_account().name] + 1 else None

@@ -170,6 +170,14 @@ class TooManyAttempts(Busy):
     """A client or a sealed picture has seen `restore_attempts_per_minute`."""
 
 
+class RateLimited(Busy):
+    """An account has had its minute's worth; `policy` is what of, as the RateLimit fields say."""
+
+    def __init__(self, message: str, retry_after_s: float, policy: str) -> None:
+        super().__init__(message, retry_after_s)
+        self.policy = policy
+
+
 class NotReady(Busy):
     """The model is still being loaded, or the service is stopping."""
 
@@ -232,6 +240,7 @@ KINDS: dict[type[AnamorphError], Kind] = {
     QueueFull: Kind(503, "queue_full", "The queue is full"),
     MemoryFull: Kind(503, "memory_full", "Too many large pictures are under way"),
     TooManyAttempts: Kind(429, "too_many_attempts", "Too many attempts"),
+    RateLimited: Kind(429, "rate_limited", "Too many requests"),
     NotReady: Kind(503, "not_ready", "The service is not ready"),
     model_errors.ImageError: Kind(422, "unusable_image", "The image cannot be used"),
     model_errors.UnsupportedImage: Kind(415, "unsupported_image", "The format is not taken"),
@@ -278,6 +287,8 @@ def problem_of(error: AnamorphError) -> JSONResponse:
         members["errors"] = error.faults
     if isinstance(error, model_errors.GateRefused):
         members["verdict"] = error.verdict
+    if isinstance(error, RateLimited):
+        members["violated-policies"] = [error.policy]
     response = problem(kind_of(error), str(error), **members)
     if isinstance(error, Busy):
         response.headers["Retry-After"] = str(error.retry_after_s)

@@ -87,4 +87,5 @@ async def remake_face(
 
 async def _on_device(service: Service, work: Callable[[], T], deadline: float) -> T:
     done = await service.batcher.call(work, deadline - time.monotonic())
+    service.rates.charge(done.ran_s)  # how many looks and faces there are is known afterwards
     return done.value

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from app.admission import Share
 from app.batcher import Done
-from app.errors import ClientLeft
+from app.errors import ClientLeft, QueueFull
 from app.opening import Served
 from app.pace import Place
 from app.tiling import run_tiled, tile_count, work_pixels
@@ -82,7 +82,8 @@ async def run(
 
     All that can fail because of this upload fails before it is queued; what is too large, or
     would take too long, by its header. Raises the ImageErrors of `images.decode`, ImageTooLarge
-    for an answer beyond a limit, MemoryFull, and what `Line.join` and `Batcher.submit` raise.
+    for an answer beyond a limit, MemoryFull, RateLimited, and what `Line.join` and
+    `Batcher.submit` raise.
     """
     with contextlib.ExitStack() as held:
         return await _run(service, data, plan, choose_format, share, held)
@@ -110,9 +111,11 @@ async def _run(
             share.resize(len(data) + _predicted_bytes(model, header, answer_format == "jpeg"))
         whole = height * width * model.scale**2 <= service.settings.whole_pixels
         tile_px = service.tile_px(model.scale)
+        foreseen_s = model.pace.seconds(height * width)
         if not whole:
             pixels = work_pixels(height, width, tile_px, model.rule)
             place = held.enter_context(service.line.join(model.pace, pixels))
+            foreseen_s = place.needs_s
         picture = await service.in_codecs(lambda: images.decode(data, limits))
         height, width = picture.rgb.shape[:2]  # upright
         if share and picture.alpha is not None:
@@ -120,14 +123,20 @@ async def _run(
         tensor = await service.in_codecs(lambda: _to_tensor(picture.rgb, model, padded=whole))
     decode_s = time.monotonic() - started
 
-    if whole:
-        done: Done[Any] = await service.batcher.submit(
-            model.engine, tensor, deadline - time.monotonic()
-        )
-        tiles = 1
-    else:
-        done = await _run_in_tiles(service, model, tensor, deadline, place)
-        tiles = tile_count(height, width, tile_px, model.rule)
+    service.rates.require_compute()
+    service.rates.charge(foreseen_s)
+    try:
+        if whole:
+            done: Done[Any] = await service.batcher.submit(
+                model.engine, tensor, deadline - time.monotonic(), foreseen_s
+            )
+            tiles = 1
+        else:
+            done = await _run_in_tiles(service, model, tensor, deadline, place)
+            tiles = tile_count(height, width, tile_px, model.rule)
+    except QueueFull:
+        service.rates.charge(-foreseen_s)  # nothing was computed
+        raise
 
     del tensor  # four bytes a channel of a large picture
 
@@ -163,7 +172,8 @@ async def _run_in_tiles(
         nonlocal queued_s, ran_s
         if stopped.is_set():
             raise ClientLeft("nobody waits for the remaining tiles")
-        call = service.batcher.call(work, deadline - time.monotonic())
+        cost_s = model.pace.seconds(pixels)
+        call = service.batcher.call(work, deadline - time.monotonic(), cost_s)
         done = asyncio.run_coroutine_threadsafe(call, loop).result()
         queued_s += done.queued_s
         ran_s += done.ran_s
@@ -174,7 +184,8 @@ async def _run_in_tiles(
     picture = tensor[None]
     try:
         answer = await service.in_tiler(
-            lambda: run_tiled(model.engine, picture, model.rule, model.scale, tile_px, on_device)
+            lambda: run_tiled(model.engine, picture, model.rule, model.scale, tile_px, on_device),
+            place.needs_s,
         )
     finally:
         stopped.set()

@@ -19,8 +19,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from app.accounts import Account
 from app.errors import InvalidParameter, KeysUnavailable
 from models.state import write_atomically
 
@@ -41,7 +42,10 @@ class Scope(StrEnum):
 
 
 class Key(BaseModel):
-    """A key without its secret; `sha256` is that of the whole text."""
+    """A key without its secret; `sha256` is that of the whole text.
+
+    Its limits, where it has some, stand before the service's.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,6 +56,16 @@ class Key(BaseModel):
     created_at: datetime
     last_used_at: datetime | None = None
     revoked_at: datetime | None = None
+    requests_per_minute: int | None = Field(None, ge=1)
+    compute_s_per_minute: int | None = Field(None, ge=1)
+
+    def account(self, limits: Account) -> Account:
+        """Return the key's account; `limits` are the service's."""
+        return Account(
+            self.id,
+            self.requests_per_minute or limits.requests_per_minute,
+            self.compute_s_per_minute or limits.compute_s_per_minute,
+        )
 
 
 _KEYS = TypeAdapter(list[Key])
@@ -66,7 +80,13 @@ class KeyStore:
         self._cached: tuple[bytes, dict[str, Key]] = b"", {}  # replaced whole: threads share it
         self._noted: dict[str, float] = {}
 
-    def create(self, scopes: Iterable[Scope], name: str = "") -> tuple[Key, str]:
+    def create(
+        self,
+        scopes: Iterable[Scope],
+        name: str = "",
+        requests_per_minute: int | None = None,
+        compute_s_per_minute: int | None = None,
+    ) -> tuple[Key, str]:
         """Make a key; return it and its text, which is kept nowhere.
 
         Raises InvalidParameter without a scope, KeysUnavailable for a damaged file.
@@ -75,7 +95,15 @@ class KeyStore:
             raise InvalidParameter("scope: a key has at least one")
         id_ = secrets.token_hex(6)
         text = f"{_PREFIX}_{id_}_{secrets.token_urlsafe(32)}"
-        key = Key(id=id_, name=name, scopes=granted, sha256=_hash(text), created_at=_now())
+        key = Key(
+            id=id_,
+            name=name,
+            scopes=granted,
+            sha256=_hash(text),
+            created_at=_now(),
+            requests_per_minute=requests_per_minute,
+            compute_s_per_minute=compute_s_per_minute,
+        )
         self._rewrite(lambda keys: keys | {id_: key})
         return key, text
 

@@ -14,10 +14,12 @@ from fastapi.middleware.cors import CORSMiddleware
 
 from app import errors
 from app.access import HEADER, AskForKey, open_keys
+from app.accounts import Account
 from app.installation import code_version
 from app.jobs import Jobs
 from app.logs import configure_logs
 from app.middleware import BodyLimit, Observe
+from app.rates import LimitRates
 from app.routes import anonymizing, datasets, docs, images, models, restoring, service, training
 from app.schemas import AnonymizeAnswer, ImageAnswer, Problem, RestoreAnswer, problems
 from app.service import Service
@@ -34,6 +36,8 @@ _CORS_ASKED = [
 ]
 _CORS_TOLD = [
     "Location",
+    "RateLimit",
+    "RateLimit-Policy",
     "Retry-After",
     "Server-Timing",
     "X-Compute",
@@ -55,7 +59,7 @@ class _App(FastAPI):
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         for model in (ImageAnswer, AnonymizeAnswer, RestoreAnswer, Problem):
             schemas.setdefault(model.__name__, model.model_json_schema())
-        refused = {str(status): answer for status, answer in problems(401, 403).items()}
+        refused = {str(status): answer for status, answer in problems(401, 403, 429).items()}
         for path in document["paths"].values():
             for operation in path.values():
                 if "security" in operation:
@@ -103,7 +107,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         datasets.PATH: ("max_dataset_bytes", settings.max_dataset_bytes),
     }
     app.add_middleware(BodyLimit, limits=body_limits)
-    app.add_middleware(AskForKey, keys=keys)
+    app.add_middleware(LimitRates, rates=running.rates)
+    limits = Account("", settings.requests_per_minute, settings.compute_s_per_minute)
+    app.add_middleware(AskForKey, keys=keys, limits=limits)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

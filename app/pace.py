@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
+from app.accounts import current_account
 from app.engines import Engine
 from app.errors import QueueFull, TakesTooLong
 
@@ -52,10 +54,11 @@ def measure_pace(engine: Engine, picture: Tensor) -> Pace:
 
 
 class Place:
-    """One large picture in the line, and the pixels it still has to run."""
+    """One large picture in the line, whose it is, and the pixels it still has to run."""
 
     def __init__(self, pace: Pace, pixels: int) -> None:
         self._pace, self._pixels = pace, pixels
+        self.account = current_account().name
 
     @property
     def needs_s(self) -> float:
@@ -69,7 +72,10 @@ class Place:
 
 
 class Line:
-    """Large pictures run one after the other; to be used from one event loop."""
+    """Large pictures run one after the other, of several accounts in turn.
+
+    To be used from one event loop.
+    """
 
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
@@ -89,7 +95,7 @@ class Line:
                 f"the picture would take about {needs_s:,.0f} s on this machine; the limit "
                 f"(deadline_s) is {self._deadline_s:g} s: a smaller picture or a larger limit helps"
             )
-        waiting_s = sum(other.needs_s for other in self._places)
+        waiting_s = sum(other.needs_s for other in self._before(place))
         if waiting_s + needs_s > self._deadline_s:
             raise QueueFull(
                 f"large pictures under way take about {waiting_s:,.0f} s more and this one "
@@ -101,3 +107,14 @@ class Line:
             yield place
         finally:
             self._places.remove(place)
+
+    def _before(self, place: Place) -> list[Place]:
+        """Who runs before a new place: of each account no more than of its own."""
+        own = sum(other.account == place.account for other in self._places)
+        seen: Counter[str] = Counter()
+        before = []
+        for other in self._places:
+            seen[other.account] += 1
+            if other.account == place.account or seen[other.account] <= own + 1:
+                before.append(other)
+        return before

@@ -248,7 +248,7 @@ _PROBLEMS = {
     413: "The upload, the picture or its answer is beyond a limit, which the text names",
     415: "The content is none of the accepted formats",
     422: "A parameter or the image is not valid",
-    429: "Too many attempts; see Retry-After",
+    429: "Too many requests or attempts; see Retry-After",
     503: "Busy or not ready; see Retry-After",
     504: "No answer within the deadline",
     507: "The disk is full",

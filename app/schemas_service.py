@@ -6,7 +6,10 @@ from pydantic import BaseModel, Field
 
 
 class ServiceLimits(BaseModel):
-    """What the service takes and gives at most, each by its setting's name."""
+    """What the service takes and gives at most, each by its setting's name.
+
+    What may be had in a minute is the asking key's own; null where it is not limited.
+    """
 
     max_upload_bytes: int = Field(description="A request's body, and each picture of a dataset.")
     max_pixels: int = Field(description="An uploaded picture's, by its header.")
@@ -20,4 +23,8 @@ class ServiceLimits(BaseModel):
     max_dataset_bytes: int = Field(description="An uploaded zip's.")
     max_dataset_unpacked_bytes: int = Field(description="All its pictures'.")
     max_dataset_files: int = Field(description="In an uploaded zip, of any kind.")
+    requests_per_minute: int | None = Field(description="Of a key, or of a client's address.")
+    compute_s_per_minute: int | None = Field(
+        description="The same, of the device's time: a picture's pixels times the model's pace."
+    )
     dataset_timeout_s: float = Field(description="For a zip to arrive.")

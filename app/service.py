@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import TypeVar
 
@@ -17,9 +18,11 @@ from app.attempts import Attempts
 from app.batcher import Batcher
 from app.catalog import Catalog
 from app.datasets import open_datasets
+from app.fairness import FairGate
 from app.installation import choose_device, open_cache, open_registry
 from app.metrics import Metrics
 from app.pace import Line
+from app.rates import Rates
 from app.settings import Settings
 from models.faces import Detector, open_detector
 from models.images import Limits
@@ -45,6 +48,7 @@ class Service:
         )
         self.budget = Budget(settings.max_memory_bytes)
         self.restorations = Attempts(settings.restore_attempts_per_minute)
+        self.rates = Rates()
         self.line = Line(settings.deadline_s)
         self.metrics = Metrics()
         self.metrics.gauge(
@@ -56,7 +60,10 @@ class Service:
         self._codecs = ThreadPoolExecutor(
             settings.codec_threads, thread_name_prefix="codec", initializer=_yield_to_event_loop
         )
+        # One more than there are threads, so that none waits for the event loop.
+        self._codec_turns = FairGate(settings.codec_threads + 1)
         # One large picture at a time, in no thread that a small one could need.
+        self._tiler_turns = FairGate(1)
         self._tiler = ThreadPoolExecutor(1, thread_name_prefix="tiler")
         # One upload of training data at a time, beside the pictures that somebody waits for.
         self._checker = ThreadPoolExecutor(
@@ -100,15 +107,18 @@ class Service:
 
     async def in_codecs(self, work: Callable[[], T]) -> T:
         """Run `work()` in one of the threads for decoding, encoding and other pixel work."""
-        return await asyncio.get_running_loop().run_in_executor(self._codecs, work)
+        async with self._codec_turns.turn():
+            return await asyncio.get_running_loop().run_in_executor(self._codecs, work)
 
     async def in_checker(self, work: Callable[[], T]) -> T:
         """Run `work()` in the thread that checks uploaded datasets."""
         return await asyncio.get_running_loop().run_in_executor(self._checker, work)
 
-    async def in_tiler(self, work: Callable[[], T]) -> T:
-        """Run `work()` in the thread that cuts large pictures into tiles."""
-        return await asyncio.get_running_loop().run_in_executor(self._tiler, work)
+    async def in_tiler(self, work: Callable[[], T], cost_s: float) -> T:
+        """Run `work()`, which takes about `cost_s`, where large pictures are cut into tiles."""
+        on_account = partial(copy_context().run, work)
+        async with self._tiler_turns.turn(cost_s):
+            return await asyncio.get_running_loop().run_in_executor(self._tiler, on_account)
 
 
 def _yield_to_event_loop() -> None:

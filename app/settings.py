@@ -107,6 +107,12 @@ class Settings(BaseSettings):
         gt=0,
         description="For a whole upload, and for a client to take a piece of the answer.",
     )
+    requests_per_minute: int | None = Field(
+        None, ge=1, description="Of each key that has no limit of its own; None: no limit."
+    )
+    compute_s_per_minute: int | None = Field(
+        None, ge=1, description="The same, of the device's time."
+    )
     restore_attempts_per_minute: int = Field(
         10,
         ge=1,

@@ -15,6 +15,12 @@ app = typer.Typer(no_args_is_help=True, help="Keys to the service.")
 def create(
     scope: Annotated[str, typer.Option(help="Of infer, train and admin, with commas between.")],
     name: Annotated[str, typer.Option(help="To tell it from others in the list.")] = "",
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the service's limit.")
+    ] = None,
+    compute_s_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Seconds of the device, instead of the service's.")
+    ] = None,
 ) -> None:
     """Make a key and print it: it is shown now and never again."""
     from app.errors import InvalidParameter
@@ -24,7 +30,9 @@ def create(
         asked = [word.strip() for word in scope.split(",")]
         if wrong := sorted(set(asked) - set(Scope)):
             raise InvalidParameter(f"scope: {', '.join(wrong)} is none of {', '.join(Scope)}")
-        key, text = KeyStore(settings_from().home).create(map(Scope, asked), name)
+        key, text = KeyStore(settings_from().home).create(
+            map(Scope, asked), name, requests_per_minute, compute_s_per_minute
+        )
         typer.echo(text)
         typer.echo(f"keep it: it is not shown again. Its id is {key.id}", err=True)
 

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.access import Caller
+from app.accounts import current_account
 from app.deps import Admin, AnyKey, ServiceDep
 from app.errors import NotReady
 from app.schemas import problems
@@ -48,5 +49,12 @@ async def metrics(service: ServiceDep, _caller: Admin) -> Response:
 
 @router.get("/v1/limits")
 async def limits(service: ServiceDep, _caller: AnyKey) -> ServiceLimits:
-    """The largest uploads, pictures and answers; a picture has one frame."""
-    return ServiceLimits.model_validate(service.settings, from_attributes=True)
+    """The largest uploads, pictures and answers, and what the asking key may have in a minute."""
+    account = current_account()
+    own = {
+        "requests_per_minute": account.requests_per_minute,
+        "compute_s_per_minute": account.compute_s_per_minute,
+    }
+    return ServiceLimits.model_validate(service.settings, from_attributes=True).model_copy(
+        update=own
+    )

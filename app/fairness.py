@@ -1,0 +1,97 @@
+"""Whose work is next: nobody's flood keeps another account waiting for longer than what runs now.
+
+Start-time fair queueing (Goyal, Vin and Cheng, 1996): each piece of work gets a start tag, where
+its account's work before it ends, or the tag of what runs now if that is later; the smallest tag is
+next. An account that has asked for much has its further work tagged far ahead, one that comes anew
+is next. With one account this is first come, first served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from app.accounts import current_account
+
+
+class FairOrder:
+    """Gives out start tags; costs are in any unit, the same for all of one order."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._ends: dict[str, float] = {}
+
+    def tag(self, account: str, cost: float) -> float:
+        """Return the tag of an account's next piece of work."""
+        start = max(self._now, self._ends.get(account, 0.0))
+        self._ends[account] = start + cost
+        return start
+
+    def begin(self, tag: float) -> None:
+        """Tell that the work with this tag begins."""
+        self._now = max(self._now, tag)
+        self._ends = {account: end for account, end in self._ends.items() if end > self._now}
+
+    def withdraw(self, account: str, cost: float) -> None:
+        """Tell that tagged work will never begin: it counts for nothing."""
+        if account in self._ends:
+            self._ends[account] -= cost
+
+
+@dataclass(order=True, slots=True)
+class _Waiting:
+    tag: float
+    number: int
+    admitted: asyncio.Future[None] = field(compare=False)
+
+
+class FairGate:
+    """Lets so many in at a time, whose turn it is by FairOrder; to be used from one event loop."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._order = FairOrder()
+        self._numbers = itertools.count()
+        self._waiting: list[_Waiting] = []
+
+    @contextlib.asynccontextmanager
+    async def turn(self, cost: float = 1.0) -> AsyncIterator[None]:
+        """Wait for the current account's turn, and hold a place while inside."""
+        account = current_account().name
+        tag = self._order.tag(account, cost)
+        if self._free and not self._waiting:
+            self._free -= 1
+            self._order.begin(tag)
+        else:
+            await self._wait(account, tag, cost)
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _wait(self, account: str, tag: float, cost: float) -> None:
+        waiting = _Waiting(tag, next(self._numbers), asyncio.Future())
+        self._waiting.append(waiting)
+        try:
+            await waiting.admitted
+        except asyncio.CancelledError:
+            if not waiting.admitted.cancelled():
+                self._leave()  # admitted and cancelled at once
+                raise
+            self._order.withdraw(account, cost)
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(waiting)
+            raise
+
+    def _leave(self) -> None:
+        self._free += 1
+        while self._free and self._waiting:
+            first = min(self._waiting)
+            self._waiting.remove(first)
+            if not first.admitted.cancelled():
+                self._free -= 1
+                self._order.begin(first.tag)
+                first.admitted.set_result(None)
