@@ -18,8 +18,8 @@ from app.keys import Key, KeyStore, Scope
 from app.settings import Settings
 
 HEADER = "X-API-Key"
-_OPEN = {"/healthz", "/readyz", "/docs", "/openapi.json"}
-_OPEN_FOLDERS = ("/docs/",)
+_OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
+_OPEN_FOLDERS = ("/docs/", "/page/")
 
 log = structlog.get_logger()
 

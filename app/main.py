@@ -20,7 +20,17 @@ from app.jobs import Jobs
 from app.logs import configure_logs
 from app.middleware import BodyLimit, Observe
 from app.rates import LimitRates
-from app.routes import anonymizing, datasets, docs, images, models, restoring, service, training
+from app.routes import (
+    anonymizing,
+    datasets,
+    docs,
+    images,
+    models,
+    page,
+    restoring,
+    service,
+    training,
+)
 from app.schemas import AnonymizeAnswer, ImageAnswer, Problem, RestoreAnswer, problems
 from app.service import Service
 from app.settings import Settings
@@ -100,7 +110,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     running.datasets.in_use = jobs.using
     app.state.leaving = threading.Event()  # set when the server is told to stop: streams end
     errors.install(app)
-    for module in (images, anonymizing, restoring, models, datasets, training, service, docs):
+    for module in (images, anonymizing, restoring, models, datasets, training, service, docs, page):
         app.include_router(module.router)
     body_limits = {
         "": ("max_upload_bytes", settings.max_upload_bytes),

@@ -7,12 +7,18 @@ import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import numpy as np
 import pytest
 import structlog
 import torch
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from browsing import Camera
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,9 +27,13 @@ hypothesis.settings.register_profile("anamorph", deadline=None)
 hypothesis.settings.load_profile("anamorph")
 
 
+CHROMIUM = Path("/usr/bin/chromium")  # as Debian installs it
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --update-goldens, which writes tests/goldens anew from what the code answers now."""
+    """Add options that write files of the repository anew from what the code answers now."""
     parser.addoption("--update-goldens", action="store_true", help="rewrite tests/goldens")
+    parser.addoption("--update-screenshots", action="store_true", help="rewrite docs/images/page-*")
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +49,31 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared beside the repository and no ANAMORPH_SHARED")
     return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium that asks nothing of other hosts."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"no browser: {CHROMIUM} is not there (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    quiet = ("background-networking", "component-update", "gpu", "quic", "sync")
+    options = ["--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in quiet)]
+    # Closed with the module: an open Playwright keeps the thread's event loop to itself.
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def camera(request: pytest.FixtureRequest) -> Camera:
+    """Takes the screenshots of the documents, where --update-screenshots asks for them."""
+    from browsing import Camera  # which knows ROOT from here
+
+    asked = request.config.getoption("--update-screenshots")
+    return Camera(ROOT / "docs" / "images" if asked else None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -29,7 +29,7 @@ from conftest import ROOT
 from test_server import Server
 from tiny import encoded, photo, publish_models, tiny_settings, until_ready
 
-OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/{name}"}
+OPEN = {"/", "/page/{name:path}", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/{name}"}
 EVERYTHING = frozenset(Scope)
 ORIGIN = "https://pictures.example"
 

@@ -1,0 +1,79 @@
+/** Requests to the service. Every failure is a Problem, which problems.js puts into words. */
+
+import { askForKey, heldKey } from "./key.js";
+
+/** An answer that is no success: RFC 9457's members, and seconds of Retry-After if it has any. */
+export class Problem extends Error {
+  constructor(members, retryAfterS = null) {
+    super(members.title ?? members.code);
+    this.code = members.code;
+    this.title = members.title;
+    this.detail = members.detail;
+    this.status = members.status;
+    this.verdict = members.verdict;
+    this.retryAfterS = retryAfterS;
+  }
+
+  static async of(response) {
+    const members = await response.json().catch(() => null);
+    const fallback = { code: `http_${response.status}`, title: response.statusText };
+    const known = typeof members?.code === "string" ? members : fallback;
+    const retryAfterS = Number(response.headers.get("Retry-After")) || null;
+    return new Problem({ ...known, status: response.status }, retryAfterS);
+  }
+}
+
+/** Send a request, with the key; resolves to a good response, asks for a key where one is needed.
+ * Throws Problem, and AbortError where `options.signal` is aborted. */
+export async function send(path, options = {}) {
+  const key = heldKey();
+  const headers = new Headers(options.headers);
+  if (key) headers.set("X-API-Key", key);
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({ code: "unreachable", title: "No answer" });
+  }
+  if (response.ok) return response;
+  if (response.status === 401) {
+    const isOther = heldKey() !== null && heldKey() !== key; // given meanwhile, to another request
+    const why = key ? "The key that was used is not good." : "";
+    if (isOther || (await askForKey(why))) return send(path, options);
+  }
+  throw await Problem.of(response);
+}
+
+/** What a GET answers. */
+export const getJson = async (path) => (await send(path)).json();
+
+/** What a POST with a JSON body, or none, answers. */
+export async function postJson(path, body) {
+  const json = { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
+  return (await send(path, { method: "POST", ...(body === undefined ? {} : json) })).json();
+}
+
+/** The address of a picture that an <img> could not ask for itself, as it sends no key. */
+export async function pictureUrl(path) {
+  return URL.createObjectURL(await (await send(path)).blob());
+}
+
+/** POST a form and tell how much of it is sent (0..1); resolves to the JSON answered. */
+export function upload(path, form, onProgress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest(); // fetch does not tell how far an upload is
+    request.open("POST", path);
+    const key = heldKey();
+    if (key) request.setRequestHeader("X-API-Key", key);
+    request.upload.onprogress = (event) => onProgress(event.loaded / event.total);
+    request.onerror = () => reject(new Problem({ code: "unreachable", title: "No answer" }));
+    request.onload = async () => {
+      const headers = { "Retry-After": request.getResponseHeader("Retry-After") ?? "" };
+      const response = new Response(request.response, { status: request.status, headers });
+      if (response.ok) resolve(await response.json());
+      else reject(await Problem.of(response));
+    };
+    request.send(form);
+  });
+}

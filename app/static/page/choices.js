@@ -1,0 +1,89 @@
+/** What can be done, as tiles: one for each model, and those for faces that need none. */
+
+import { byId, make } from "./dom.js";
+import { THUMBNAILS } from "./thumbnails.js";
+
+const GROUPS = [
+  ["stylize", "Paint"],
+  ["upscale", "Enlarge"],
+  ["translate", "Translate"],
+  ["anonymize", "Faces"],
+];
+
+let picked = null; // by hand: models that are loaded later do not change it
+
+/** Build the tiles from GET /v1/models, keeping what was chosen; `onChoose` gets a choice:
+ * {id, label, path, fields, controls}. */
+export function showChoices(models, onChoose) {
+  const choices = [...models.map(choiceOf), ...WITHOUT_MODEL];
+  const groups = GROUPS.map(([task, title]) => {
+    const tiles = choices.filter((choice) => choice.task === task).map((c) => tile(c, onChoose));
+    return tiles.length ? group(title, tiles) : null;
+  });
+  byId("choices").replaceChildren(...groups.filter(Boolean));
+  const radios = [...byId("choices").querySelectorAll("input")];
+  const input = radios.find((radio) => radio.value === picked) ?? radios[0];
+  input.checked = true;
+  input.dispatchEvent(new Event("change"));
+}
+
+const WITHOUT_MODEL = [
+  {
+    id: "cover",
+    label: "cover",
+    task: "anonymize",
+    path: "v1/anonymize",
+    fields: {},
+    controls: ["method", "passcode"],
+  },
+  {
+    id: "restore",
+    label: "bring back",
+    task: "anonymize",
+    path: "v1/restore",
+    fields: {},
+    controls: ["needed_passcode", "decoy"],
+  },
+];
+
+function choiceOf(model) {
+  const { name, task } = model;
+  const of = (fields, controls) => ({ fields, controls });
+  const { fields, controls } = {
+    stylize: () => of({ style: name }, ["strength", "keep_colors"]),
+    upscale: () => of({ model: name }, ["scale", "detail"]),
+    translate: () => of({ model: name }, []),
+    // The one that never sees a face has no way back.
+    anonymize: () =>
+      of({ model: name }, name === "face-surroundings" ? [] : ["needed_passcode"]),
+  }[task]();
+  const title = [model.task_note, model.licence && `Licence: ${model.licence}`];
+  return {
+    id: name,
+    label: name,
+    title: title.filter(Boolean).join("\n"),
+    task,
+    path: `v1/${task}`,
+    fields,
+    controls,
+  };
+}
+
+function tile(choice, onChoose) {
+  const input = make("input", { type: "radio", name: "choice", value: choice.id });
+  input.className = "unseen";
+  input.onchange = (event) => {
+    if (event.isTrusted) picked = choice.id;
+    onChoose(choice);
+  };
+  const picture = THUMBNAILS.has(choice.id)
+    ? make("img", { src: `page/thumbnails/${choice.id}.jpg`, alt: "", width: 96, height: 96 })
+    : make("span", { className: "blank", textContent: choice.label[0], ariaHidden: "true" });
+  const caption = make("span", { className: "caption" }, choice.label);
+  return make("label", { className: "tile", title: choice.title ?? "" }, input, picture, caption);
+}
+
+function group(title, tiles) {
+  const grid = make("div", { className: "tiles" }, ...tiles);
+  return make("fieldset", {}, make("legend", {}, title), grid);
+}

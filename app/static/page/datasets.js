@@ -1,0 +1,107 @@
+/** Training data: uploaded, looked at, deleted. */
+
+import { getJson, pictureUrl, send, upload } from "./api.js";
+import { button, byId, bytes, make, takeDrops } from "./dom.js";
+import { guarded } from "./problems.js";
+
+const PATH = "v1/datasets";
+
+let file = null;
+let onDatasets = () => {};
+
+/** Set the form up; `onList` gets every list of data sets that comes. */
+export function startDatasets(onList) {
+  onDatasets = onList;
+  byId("dataset-file").onchange = (event) => take(event.target.files[0]);
+  takeDrops(byId("dataset-drop"), take);
+  byId("dataset-form").onsubmit = (event) => {
+    event.preventDefault();
+    if (file) sendFile();
+    else byId("dataset-file").focus();
+  };
+}
+
+/** Ask for the list and show it. */
+export async function openDatasets() {
+  await guarded(byId("dataset-problem"), async () => showList(await getJson(PATH)));
+}
+
+function take(chosen) {
+  if (!chosen) return;
+  file = chosen;
+  byId("dataset-drop").textContent = `${file.name}, ${bytes(file.size)}`;
+  byId("dataset-name").value ||= nameOf(file.name);
+}
+
+/** "My Photos (2).zip" -> "my-photos-2", which the service takes for a name. */
+function nameOf(filename) {
+  const plain = filename.replace(/\.zip$/i, "").toLowerCase().replace(/[^a-z0-9]+/g, "-");
+  return plain.replace(/^-+|-+$/g, "").slice(0, 64);
+}
+
+async function sendFile() {
+  const form = new FormData();
+  form.append("name", byId("dataset-name").value);
+  form.append("kind", byId("dataset-kind").value);
+  form.append("file", file);
+  const progress = byId("dataset-progress");
+  const sending = byId("dataset-send");
+  progress.hidden = false;
+  sending.disabled = true;
+  const dataset = await guarded(byId("dataset-problem"), () =>
+    upload(PATH, form, (share) => {
+      progress.value = share;
+      if (share === 1) progress.removeAttribute("value"); // every picture is looked at
+    }),
+  );
+  progress.hidden = true;
+  sending.disabled = false;
+  if (!dataset) return;
+  byId("dataset-form").reset();
+  file = null;
+  byId("dataset-drop").textContent = "Choose a zip, or drop it here";
+  await openDatasets();
+  await show(dataset.id);
+}
+
+function showList(datasets) {
+  const rows = datasets.toReversed().map((dataset) => {
+    const count = Object.values(dataset.counts).reduce((sum, n) => sum + n, 0);
+    const facts = make("small", {}, `${dataset.kind} · ${count} pictures · ${bytes(dataset.bytes)}`);
+    const name = make("span", {}, dataset.name);
+    const row = make("button", { type: "button", className: "row" }, name, facts);
+    row.onclick = () => guarded(byId("dataset-problem"), () => show(dataset.id));
+    return row;
+  });
+  byId("datasets").replaceChildren(...rows);
+  onDatasets(datasets);
+}
+
+async function show(id) {
+  const dataset = await getJson(`${PATH}/${id}`);
+  const picture = make("img", { alt: `Pictures of ${dataset.name}` });
+  picture.src = await pictureUrl(`${PATH}/${id}/contact.png`);
+  const sheet = make("div", { className: "sheet", tabIndex: 0 }, picture);
+  const counts = Object.entries(dataset.counts).map(([part, count]) => `${count} ${part}`);
+  const { min, median, max } = dataset.sizes;
+  const notes = [
+    ...dataset.warnings,
+    ...Object.entries(dataset.skipped).map(([name, why]) => `${name} is left out: ${why}`),
+  ];
+  byId("dataset-shown").replaceChildren(
+    make("h3", {}, dataset.name),
+    sheet,
+    make("p", { className: "quiet" }, `${counts.join(" · ")} · sides ${min}, ${median}, ${max} px`),
+    make("ul", { className: "notes" }, ...notes.map((note) => make("li", {}, note))),
+    button("Delete these data", () => remove(id)),
+  );
+  byId("dataset-shown").hidden = false;
+}
+
+async function remove(id) {
+  await guarded(byId("dataset-problem"), async () => {
+    await send(`${PATH}/${id}`, { method: "DELETE" });
+    byId("dataset-shown").hidden = true;
+    showList(await getJson(PATH));
+  });
+}

@@ -1,0 +1,119 @@
+/** One training, live: how far it is, its losses, samples, comparison and end. */
+
+import { getJson, pictureUrl, postJson } from "./api.js";
+import { Curves } from "./curves.js";
+import { button, duration, make } from "./dom.js";
+import { follow } from "./events.js";
+import { guarded, showProblem } from "./problems.js";
+
+const ENDED = ["succeeded", "failed", "cancelled"];
+
+/** Show the job at `path` in `place` until it ends or `signal` aborts; resolves to the job as it
+ * ended. `hooks.again` is called with a job that was told to go on, `hooks.onState` at a start. */
+export async function followJob(place, path, signal, hooks) {
+  const job = await getJson(path);
+  const parts = build(job, path, hooks.again);
+  place.replaceChildren(parts.element);
+  let last = null;
+  await follow(
+    `${path}/events`,
+    (kind, data) => {
+      if (signal.aborted) return;
+      if (kind === "end") last = data;
+      if (kind === "state" && !ENDED.includes(job.state)) hooks.onState();
+      parts.tell(kind, data);
+    },
+    signal,
+  );
+  return last;
+}
+
+function build(job, path, again) {
+  const state = make("strong", { className: "state" });
+  const progress = make("progress", { max: 1, value: 0, ariaLabel: "Progress" });
+  const speed = make("p", { className: "quiet" });
+  const curves = new Curves();
+  const samples = new Samples(path);
+  const verdict = make("p", { className: "verdict" });
+  const trouble = make("div", { role: "alert" });
+  const act = (what) => guarded(trouble, () => postJson(`${path}/${what}`));
+  const cancel = button("Cancel", () => act("cancel"));
+  const resume = button("Go on", async () => {
+    const resumed = await act("resume");
+    if (resumed) again(resumed);
+  });
+  const title = make("h3", {}, job.name, " ", state);
+  const head = make("div", { className: "row" }, title, cancel, resume);
+  const element = make(
+    "div",
+    { className: "job" },
+    ...[head, progress, speed, trouble, curves.element, samples.element, verdict],
+  );
+
+  const showState = (name) => {
+    const text = name === "queued" && job.position ? `queued, number ${job.position}` : name;
+    state.textContent = text;
+    state.className = `state ${name}`;
+    cancel.hidden = ENDED.includes(name);
+    resume.hidden = !["failed", "cancelled"].includes(name);
+  };
+  const tells = {
+    state: (data) => showState(data.state),
+    progress: (data) => {
+      progress.value = data.step / data.steps;
+      const left = data.seconds_left > 0 ? `, ${duration(data.seconds_left)} left` : "";
+      speed.textContent =
+        `step ${data.step} of ${data.steps}, ${data.steps_per_s.toPrecision(2)} a second${left}`;
+      curves.add(data.step, data.figures);
+    },
+    sample: (data) => samples.add(data.step),
+    damaged: (data) => (speed.textContent = data.detail),
+    verdict: (data) => {
+      verdict.textContent = `${data.passed ? "No worse" : "Not better"}: ${data.reason}.`;
+      verdict.classList.toggle("passed", data.passed);
+    },
+    published: (data) => verdict.append(` Published as ${data.model}.`),
+    promoted: () => verdict.append(" It serves."),
+    end: (data) => {
+      showState(data.state);
+      if (data.error) showProblem(trouble, { ...data.error, title: "The training failed." });
+    },
+  };
+  showState(job.state);
+  return { element, tell: (kind, data) => tells[kind]?.(data) };
+}
+
+/** The sample pictures of a job, the newest of them unless somebody looks at another. */
+class Samples {
+  constructor(path) {
+    this.path = path;
+    this.steps = [];
+    this.image = make("img", { className: "samples", alt: "" });
+    this.caption = make("figcaption", { className: "quiet" });
+    this.slider = make("input", { type: "range", min: 0, max: 0, ariaLabel: "Step of the samples" });
+    this.slider.oninput = () => this.show();
+    this.element = make("figure", { hidden: true }, this.image, this.slider, this.caption);
+  }
+
+  add(step) {
+    const isNewest = Number(this.slider.value) === this.steps.length - 1 || !this.steps.length;
+    this.steps.push(step);
+    this.slider.max = this.steps.length - 1;
+    this.slider.hidden = this.steps.length < 2;
+    if (isNewest) {
+      this.slider.value = this.slider.max;
+      this.show();
+    }
+  }
+
+  async show() {
+    const step = this.steps[Number(this.slider.value)];
+    const url = await pictureUrl(`${this.path}/samples/${step}.png`).catch(() => null);
+    if (url === null || step !== this.steps[Number(this.slider.value)]) return;
+    URL.revokeObjectURL(this.image.src);
+    this.image.src = url;
+    this.image.alt = `Samples at step ${step}`;
+    this.caption.textContent = `Samples at step ${step}: what goes in, what comes out, and the aim`;
+    this.element.hidden = false;
+  }
+}

@@ -1,0 +1,86 @@
+/** The form that starts a training. */
+
+import { postJson, Problem } from "./api.js";
+import { byId } from "./dom.js";
+import { guarded } from "./problems.js";
+
+const FAMILIES = { paired: "pix2pix", unpaired: "cyclegan", highres: "srgan", style: "style" };
+const DIRECTED = ["pix2pix", "cyclegan"];
+
+let datasets = [];
+let models = [];
+
+/** Set the form up; `onJob` gets the job that was started. */
+export function startJobForm(onJob) {
+  byId("job-dataset").onchange = showFamily;
+  byId("job-base").onchange = proposeName;
+  byId("job-form").onsubmit = async (event) => {
+    event.preventDefault();
+    byId("job-send").disabled = true;
+    const job = await guarded(byId("job-problem"), () => postJson("v1/training-jobs", request()));
+    byId("job-send").disabled = false;
+    if (job) onJob(job);
+  };
+}
+
+/** Heed what GET /v1/datasets answers; the newest is chosen. */
+export function setDatasets(list) {
+  const isOther = list.at(-1)?.id !== datasets.at(-1)?.id;
+  datasets = list;
+  const options = datasets.map(({ id, name, kind }) => new Option(`${name} (${kind})`, id));
+  const before = byId("job-dataset").value;
+  byId("job-dataset").replaceChildren(...options);
+  const isKept = !isOther && datasets.some(({ id }) => id === before);
+  byId("job-dataset").value = isKept ? before : (datasets.at(-1)?.id ?? "");
+  byId("job-send").disabled = datasets.length === 0;
+  byId("job-send").textContent = datasets.length ? "Start" : "Upload data first";
+  if (isOther) showFamily();
+}
+
+/** Heed what GET /v1/models answers. */
+export function setBases(list) {
+  const isSame = list.map(({ name }) => name).join() === models.map(({ name }) => name).join();
+  models = list;
+  if (!isSame) showFamily();
+}
+
+const chosen = () => datasets.find(({ id }) => id === byId("job-dataset").value);
+const family = () => FAMILIES[chosen()?.kind];
+
+function showFamily() {
+  const bases = models.filter((model) => model.family === family());
+  const options = bases.map(({ name }) => new Option(name, name));
+  byId("job-base").replaceChildren(new Option("nothing", ""), ...options);
+  byId("job-base").value = bases[0]?.name ?? "";
+  byId("job-direction-label").hidden = !DIRECTED.includes(family());
+  proposeName();
+}
+
+function proposeName() {
+  byId("job-name").value = byId("job-base").value || chosen()?.name || "";
+}
+
+/** What the form says, as POST /v1/training-jobs takes it; throws Problem. */
+function request() {
+  const text = byId("job-hyperparameters").value.trim();
+  const amount = Number(byId("job-amount").value);
+  const unit = byId("job-unit").value;
+  return {
+    family: family(),
+    dataset: byId("job-dataset").value,
+    name: byId("job-name").value,
+    base: byId("job-base").value || null,
+    direction: DIRECTED.includes(family()) ? byId("job-direction").value : "AtoB",
+    [unit]: unit === "steps" ? Math.round(amount) : amount,
+    auto_promote: byId("job-promote").checked,
+    hyperparameters: text ? parsed(text) : {},
+  };
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new Problem({ code: "bad_json", detail: error.message });
+  }
+}

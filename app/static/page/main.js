@@ -1,0 +1,52 @@
+/** The start: which view is shown, and what both need to know of the service. */
+
+import { getJson, send } from "./api.js";
+import { byId } from "./dom.js";
+import { startKey } from "./key.js";
+import { setLimits, setModels, startPictures } from "./pictures.js";
+import { showProblem } from "./problems.js";
+import { openTraining, setTrainableModels, startTraining } from "./training.js";
+
+const VIEWS = ["pictures", "training"];
+const AGAIN_MS = 2000;
+
+/** Ask which models there are; until all are loaded, again and again. */
+async function refreshModels() {
+  const models = await getJson("v1/models");
+  if (models.length) setModels(models);
+  setTrainableModels(models);
+  const isReady = await send("readyz").then(() => true, () => false);
+  if (!isReady) setTimeout(() => refreshModels().catch(showStartProblem), AGAIN_MS);
+}
+
+async function refresh() {
+  byId("picture-problem").replaceChildren();
+  try {
+    setLimits(await getJson("v1/limits"));
+    await refreshModels();
+  } catch (problem) {
+    showStartProblem(problem);
+  }
+}
+
+const showStartProblem = (problem) => showProblem(byId("picture-problem"), problem);
+
+function showView() {
+  const view = VIEWS.find((name) => location.hash === `#${name}`) ?? VIEWS[0];
+  for (const name of VIEWS) byId(name).hidden = name !== view;
+  for (const link of document.querySelectorAll("nav a")) {
+    if (link.hash === `#${view}`) link.ariaCurrent = "page";
+    else link.ariaCurrent = null;
+  }
+  if (view === "training") openTraining();
+}
+
+startPictures();
+startTraining(() => refreshModels().catch(showStartProblem));
+startKey(() => {
+  refresh();
+  showView();
+});
+window.addEventListener("hashchange", showView);
+showView();
+refresh();

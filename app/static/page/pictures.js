@@ -1,0 +1,134 @@
+/** The view of pictures: a photo, a wish, an answer. */
+
+import { Problem, send } from "./api.js";
+import { showChoices } from "./choices.js";
+import { showAfter, showBefore, startCompare } from "./compare.js";
+import { controlFields, showControls } from "./controls.js";
+import { byId, bytes, duration } from "./dom.js";
+import { showOutcome } from "./outcome.js";
+import { choosePhoto, startPhoto, tellLimits } from "./photo.js";
+import { guarded, showProblem } from "./problems.js";
+
+const EXTENSIONS = { jpeg: "jpg", tiff: "tif" };
+const SHOWN_TYPES = /^image\/(jpeg|png|webp|avif|gif)$/;
+
+let photo = null;
+let choice = null;
+let answer = null; // a File
+let maxBytes = Infinity;
+let shownNames = null;
+let underWay = null; // an AbortController
+
+/** Set the view up. */
+export function startPictures() {
+  startCompare();
+  startPhoto(takePhoto);
+  byId("other-photo").onclick = choosePhoto;
+  byId("reuse").onclick = () => takePhoto(answer);
+  byId("wish").onsubmit = (event) => {
+    event.preventDefault();
+    if (underWay) underWay.abort();
+    else run();
+  };
+}
+
+/** Show what GET /v1/models answers. */
+export function setModels(models) {
+  const names = models.map((model) => model.name).join();
+  if (names === shownNames) return; // settings that somebody made stay
+  shownNames = names;
+  showChoices(models, (chosen) => {
+    choice = chosen;
+    showControls(chosen.controls);
+    showButton();
+  });
+}
+
+/** Heed what GET /v1/limits answers. */
+export function setLimits(limits) {
+  maxBytes = limits.max_upload_bytes;
+  tellLimits(limits);
+}
+
+function takePhoto(file) {
+  underWay?.abort();
+  photo = file;
+  showBefore(changeUrl("before", file));
+  setAnswer(null);
+  byId("drop").hidden = true;
+  byId("compare").hidden = byId("tools").hidden = false;
+  byId("picture-problem").replaceChildren();
+  byId("status").textContent = `${file.name}, ${bytes(file.size)}`;
+  showButton();
+}
+
+async function run() {
+  const place = byId("picture-problem");
+  if (photo.size > maxBytes) {
+    // Asked for it, the service would close the connection before all is sent.
+    const detail = `It has ${bytes(photo.size)}; the limit is ${bytes(maxBytes)}.`;
+    showProblem(place, new Problem({ code: "upload_too_large", detail }));
+    return;
+  }
+  const form = new FormData();
+  form.append("image", photo);
+  const fields = { ...choice.fields, ...controlFields() };
+  if (!fields.format && photo.type === "image/tiff") fields.format = "png"; // browsers show no TIFF
+  for (const [name, value] of Object.entries(fields)) form.append(name, value);
+  underWay = new AbortController();
+  const { signal } = underWay;
+  const started = performance.now();
+  const seconds = () => (performance.now() - started) / 1000;
+  const ticking = setInterval(() => showButton(seconds()), 200);
+  showButton(0);
+  byId("status").textContent = "Working…";
+  await guarded(place, async () => {
+    const response = await send(choice.path, { method: "POST", body: form, signal });
+    setAnswer(await fileOf(response));
+    byId("compare").scrollIntoView({ block: "nearest" });
+    showOutcome(response, seconds());
+    byId("status").textContent = `Done in ${duration(seconds())}`;
+  });
+  clearInterval(ticking);
+  underWay = null;
+  if (place.firstChild || signal.aborted) byId("status").textContent = "";
+  showButton();
+}
+
+async function fileOf(response) {
+  const blob = await response.blob();
+  const kind = blob.type.split("/")[1];
+  const stem = photo.name.replace(/\.\w+$/, "") || "picture";
+  return new File([blob], `${stem}-${choice.id}.${EXTENSIONS[kind] ?? kind}`, { type: blob.type });
+}
+
+function setAnswer(file) {
+  answer = file;
+  byId("download").hidden = byId("reuse").hidden = file === null;
+  if (file === null) {
+    byId("outcome").hidden = true;
+    return;
+  }
+  const url = changeUrl("after", file);
+  byId("download").href = url;
+  byId("download").download = file.name;
+  if (SHOWN_TYPES.test(file.type)) showAfter(url);
+}
+
+function showButton(workingS = null) {
+  const go = byId("go");
+  go.disabled = photo === null || choice === null;
+  go.classList.toggle("working", workingS !== null);
+  byId("compare").classList.toggle("working", workingS !== null);
+  if (workingS !== null) go.textContent = `Stop · ${workingS.toFixed(0)} s`;
+  else go.textContent = photo ? "Make it" : "Choose a photo first";
+}
+
+const urls = new Map();
+
+/** A URL for what stands in that place, whose former one is given up. */
+function changeUrl(place, file) {
+  if (urls.has(place)) URL.revokeObjectURL(urls.get(place));
+  urls.set(place, URL.createObjectURL(file));
+  return urls.get(place);
+}

@@ -1,0 +1,169 @@
+"""The page's view of trainings, from a zip to a version that serves, in a real browser."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from browsing import DESKTOP, PATIENCE_MS, Camera, is_as_wide_as_the_screen, visit
+from conftest import ROOT
+from models.registry import Registry
+from test_server import Server
+from tiny import publish_models
+from tiny_training import write_data
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PAIRS, NAME = 12, "facades"
+# Without its adversarial term a training lowers just what the comparison measures, L1.
+TINY: dict[str, Any] = {
+    "objective": {"adversarial": 0.0, "patch_layers": 1, "patch_channels": 8},
+    "data": {"load_px": 36, "crop_px": 32},
+    "training": {
+        "batch": 1, "learning_rate": 2e-3, "ema": 0.5, "log_every": 1, "sample_every": 5,
+        "precision": "float32",
+    },
+}  # fmt: skip
+REAL: dict[str, Any] = {
+    "training": {
+        "batch": 1, "learning_rate": 5e-5, "ema": 0.98, "log_every": 2, "sample_every": 20,
+    },
+}  # fmt: skip
+
+pytestmark = pytest.mark.timeout(1800)
+
+
+@pytest.fixture(scope="module")
+def is_for_show(request: pytest.FixtureRequest) -> bool:
+    """Whether screenshots are taken: then of real pictures and of a model that ships."""
+    return bool(request.config.getoption("--update-screenshots"))
+
+
+@pytest.fixture(scope="module")
+def server(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory, is_for_show: bool
+) -> Iterator[Server]:
+    """A server with its worker, and one model to go on from."""
+    home = tmp_path_factory.mktemp("home")
+    if is_for_show:
+        shipped = ROOT / "models" / "weights" / f"{NAME}.safetensors"
+        registry = Registry(home, shipped=home / "no weights")
+        registry.promote(NAME, registry.publish(shipped, NAME).version)
+    else:
+        publish_models(home, (NAME,))
+    threads = {"threads": 1, "worker_threads": 1, "worker_niceness": 0}
+    server = Server(home, home / "log", worker=True, **threads)
+    try:
+        server.wait(900)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    with visit(browser, f"{server.client.base_url}/#training", viewport=DESKTOP) as page:
+        yield page
+
+
+@pytest.fixture
+def photos(tmp_path: Path, request: pytest.FixtureRequest, is_for_show: bool) -> bytes:
+    """A zip of pairs."""
+    if is_for_show:
+        folder = request.getfixturevalue("shared") / "data" / "facades" / "train"
+        pictures = sorted(folder.glob("*.jpg"))[:PAIRS]
+    else:
+        write_data(tmp_path / "data", PAIRS)
+        pictures = sorted((tmp_path / "data" / "pairs").glob("*.png"))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for picture in pictures:
+            archive.write(picture, picture.name)
+    return buffer.getvalue()
+
+
+def upload(page: Page, data: bytes) -> None:
+    file: Any = {"name": "My Facades.zip", "mimeType": "application/zip", "buffer": data}
+    page.locator("#dataset-file").set_input_files(file)
+    assert page.locator("#dataset-name").input_value() == "my-facades"
+    page.get_by_role("button", name="Upload", exact=True).click()
+
+
+def start(page: Page, steps: int, hyperparameters: dict[str, Any]) -> None:
+    page.get_by_label("Unit").select_option("steps")
+    page.locator("#job-amount").fill(str(steps))
+    page.get_by_label("Let it serve if").uncheck()
+    if page.locator("#job-hyperparameters").is_hidden():
+        page.get_by_text("Hyperparameters", exact=True).click()
+    page.locator("#job-hyperparameters").fill(json.dumps(hyperparameters))
+    page.get_by_role("button", name="Start", exact=True).click()
+
+
+def test_from_zip_to_promoted_version(
+    page: Page, server: Server, photos: bytes, is_for_show: bool, camera: Camera
+) -> None:
+    """A zip trains a model on, live; its version is compared, serves, and is taken back.
+
+    A zip without pictures is refused in clear words, and another training is cancelled.
+    """
+    empty = io.BytesIO()
+    with zipfile.ZipFile(empty, "w") as archive:
+        archive.writestr("notes.txt", "no pictures")
+    upload(page, empty.getvalue())
+    page.locator("[data-code=invalid_dataset]").wait_for()
+    assert "These pictures cannot be trained on" in page.locator("#dataset-problem").inner_text()
+
+    upload(page, photos)
+    sheet = page.get_by_alt_text("Pictures of my-facades")
+    sheet.wait_for()
+    assert sheet.evaluate("image => image.decode().then(() => image.naturalWidth)") > 1000
+    assert page.locator("#dataset-problem .problem").count() == 0
+
+    assert page.get_by_label("Start from").input_value() == NAME
+    assert page.get_by_label("Call it").input_value() == NAME
+    page.get_by_label("Direction").select_option("BtoA")
+    start(page, 60 if is_for_show else 25, REAL if is_for_show else TINY)
+    job = page.locator("#job")
+    job.locator("polyline").first.wait_for(state="attached")
+    page.get_by_alt_text("Samples at step").wait_for()
+    job.get_by_text("succeeded").wait_for(timeout=5 * PATIENCE_MS)
+    assert "25" in job.inner_text() or is_for_show
+    assert f"Published as {NAME}@2" in job.inner_text()
+
+    serve = page.get_by_role("button", name=f"Let {NAME}@2 serve")
+    serve.wait_for()
+    assert page.locator(".versions article").count() == 2
+    page.get_by_alt_text(f"Samples of {NAME}@2").wait_for()
+    camera.take(page, "training", whole=True)
+    serve.click()
+    page.locator("article", has_text=f"{NAME}@2 serves").wait_for()
+    served = {model["name"]: model["version"] for model in server.client.get("/v1/models").json()}
+    assert served == {NAME: 2}
+    page.get_by_role("button", name="Take the last change back").click()
+    page.locator("article", has_text=f"{NAME}@1 serves").wait_for()
+
+    start(page, 1_000_000, TINY)
+    job.get_by_text("running").wait_for()
+    page.get_by_role("button", name="Cancel").click()
+    job.get_by_text("cancelled").wait_for()
+    assert page.get_by_role("button", name="Go on", exact=True).is_visible()
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert is_as_wide_as_the_screen(page)
+
+
+def test_settings_that_are_wrong(page: Page, photos: bytes) -> None:
+    """What a training cannot be is told beside the form: JSON that is none, and a wrong table."""
+    upload(page, photos)
+    page.get_by_alt_text("Pictures of").wait_for()
+    page.get_by_text("Hyperparameters", exact=True).click()
+    for text, code in (("{", "bad_json"), ('{"data": {"a": 1}}', "invalid_recipe")):
+        page.locator("#job-hyperparameters").fill(text)
+        page.get_by_role("button", name="Start", exact=True).click()
+        page.locator(f"#job-problem [data-code={code}]").wait_for()
