@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from pydantic.json_schema import models_json_schema
 
 from app import errors
 from app.access import HEADER, AskForKey, open_keys
@@ -18,8 +19,19 @@ from app.installation import code_version
 from app.jobs import Jobs
 from app.logs import configure_logs
 from app.middleware import BodyLimit, Observe
-from app.routes import anonymizing, datasets, docs, images, models, restoring, service, training
+from app.routes import (
+    anonymizing,
+    datasets,
+    docs,
+    edits,
+    images,
+    models,
+    restoring,
+    service,
+    training,
+)
 from app.schemas import AnonymizeAnswer, ImageAnswer, Problem, RestoreAnswer, problems
+from app.schemas_edits import EditAnswer
 from app.service import Service
 from app.settings import Settings
 
@@ -53,8 +65,12 @@ class _App(FastAPI):
         """Add the schemas that routes which read their own body refer to."""
         document = super().openapi()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (ImageAnswer, AnonymizeAnswer, RestoreAnswer, Problem):
-            schemas.setdefault(model.__name__, model.model_json_schema())
+        more = (ImageAnswer, AnonymizeAnswer, RestoreAnswer, EditAnswer, Problem)
+        _, described = models_json_schema(
+            [(model, "serialization") for model in more],
+            ref_template="#/components/schemas/{model}",
+        )
+        schemas |= described["$defs"] | schemas
         refused = {str(status): answer for status, answer in problems(401, 403).items()}
         for path in document["paths"].values():
             for operation in path.values():
@@ -96,7 +112,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     running.datasets.in_use = jobs.using
     app.state.leaving = threading.Event()  # set when the server is told to stop: streams end
     errors.install(app)
-    for module in (images, anonymizing, restoring, models, datasets, training, service, docs):
+    for module in (
+        images,
+        anonymizing,
+        restoring,
+        edits,
+        models,
+        datasets,
+        training,
+        service,
+        docs,
+    ):
         app.include_router(module.router)
     body_limits = {
         "": ("max_upload_bytes", settings.max_upload_bytes),

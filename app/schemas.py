@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SecretStr, field_validator
 from pydantic_core import from_json
@@ -19,10 +19,17 @@ ModelName = Annotated[
 ]
 
 
-class ImageParams(BaseModel):
-    """What every image endpoint takes beside the image; unknown names are refused."""
+class PictureParams(BaseModel):
+    """The parameters beside an uploaded picture; unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file_fields: ClassVar[tuple[str, ...]] = ("image",)
+    max_field_bytes: ClassVar[int] = 16 * 1024  # the boxes of a few hundred faces
+
+
+class ImageParams(PictureParams):
+    """What every image endpoint of our own takes."""
 
     format: Format | None = Field(
         None, description="Format of the answer; by default what Accept asks for, else the input's."
@@ -233,6 +240,9 @@ class Problem(BaseModel):
     code: str
     detail: str | None = None
     errors: list[dict[str, str]] | None = None
+    error: dict[str, str | None] | None = Field(
+        None, description="In /v1/images: OpenAI's message, type, param and code."
+    )
 
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -286,9 +296,9 @@ def header_of(field: str) -> str:
 
 
 def image_operation(
-    params: type[ImageParams],
+    params: type[PictureParams],
     example: dict[str, Any],
-    answer_model: type[PictureAnswer] = ImageAnswer,
+    answer_model: type[BaseModel] = ImageAnswer,
     headers: dict[str, str] = _IMAGE_HEADERS,
     more_problems: tuple[int, ...] = (),
 ) -> dict[str, Any]:
@@ -317,7 +327,9 @@ def image_operation(
         "required": ["image", *required],
         "example": example,
     }
-    answer: dict[str, Any] = {"description": "The picture", "content": dict(_IMAGES)}
+    answer: dict[str, Any] = {"description": "The picture", "content": {}}
+    if issubclass(answer_model, PictureAnswer):
+        answer["content"] |= _IMAGES
     answer["headers"] = {
         name: {"schema": {"type": "string"}, "description": text} for name, text in headers.items()
     }
