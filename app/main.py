@@ -11,7 +11,6 @@ from typing import Any
 import structlog
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from pydantic.json_schema import models_json_schema
 
 from app import errors
 from app.access import HEADER, AskForKey, open_keys
@@ -19,6 +18,7 @@ from app.installation import code_version
 from app.jobs import Jobs
 from app.logs import configure_logs
 from app.middleware import BodyLimit, Observe
+from app.openapi import complete
 from app.routes import (
     anonymizing,
     datasets,
@@ -30,8 +30,6 @@ from app.routes import (
     service,
     training,
 )
-from app.schemas import AnonymizeAnswer, ImageAnswer, Problem, RestoreAnswer, problems
-from app.schemas_edits import EditAnswer
 from app.service import Service
 from app.settings import Settings
 
@@ -62,21 +60,8 @@ _CORS_TOLD = [
 
 class _App(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """Add the schemas that routes which read their own body refer to."""
-        document = super().openapi()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        more = (ImageAnswer, AnonymizeAnswer, RestoreAnswer, EditAnswer, Problem)
-        _, described = models_json_schema(
-            [(model, "serialization") for model in more],
-            ref_template="#/components/schemas/{model}",
-        )
-        schemas |= described["$defs"] | schemas
-        refused = {str(status): answer for status, answer in problems(401, 403).items()}
-        for path in document["paths"].values():
-            for operation in path.values():
-                if "security" in operation:
-                    operation["responses"] = refused | operation["responses"]
-        return document
+        """Complete what FastAPI describes."""
+        return complete(super().openapi())
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

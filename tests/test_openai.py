@@ -111,9 +111,7 @@ def test_the_format_can_be_chosen(client: OpenAI, form: str) -> None:
     ("size", "expected"),
     [("auto", (160, 96)), ("1024x1024", (160, 96)), ("80x80", (80, 48)), ("1x99", (1, 1))],
 )
-def test_size_is_a_box_to_fit_into(
-    client: OpenAI, size: str, expected: tuple[int, int]
-) -> None:
+def test_size_is_a_box_to_fit_into(client: OpenAI, size: str, expected: tuple[int, int]) -> None:
     """The answer is reduced to fit into `size`, never enlarged, and keeps its proportions."""
     clear = encoded(photo(24, 40, "RGBA"))
     image = edit(client, image=clear, model="srresnet-x4", size=size)

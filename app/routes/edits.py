@@ -23,6 +23,7 @@ from app.opening import Served
 from app.plans import stylize_plan, translate_plan, upscale_plan
 from app.responses import Answer, headers_of
 from app.schemas import (
+    PHOTO,
     AnonymizeParams,
     StylizeParams,
     TranslateParams,
@@ -49,7 +50,11 @@ class _Fitted:
 
 @router.post(
     "/edits",
-    **image_operation(EditParams, {"model": "starry-night", "prompt": "a painting"}, EditAnswer),
+    **image_operation(
+        EditParams,
+        {"image": PHOTO, "model": "starry-night", "prompt": "a painting"},
+        EditAnswer,
+    ),
 )
 async def edit_image(request: Request, service: ServiceDep, caller: Infer) -> Response:
     """Do what the model does to a picture; asked and answered as by OpenAI's image API."""
