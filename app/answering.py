@@ -13,14 +13,12 @@ from app.admission import Share
 from app.errors import ClientLeft
 from app.negotiation import Accept
 from app.responses import Answer, HeldResponse
-from app.schemas import ImageParams
+from app.schemas import PictureParams
 from app.service import Service
 from app.uploads import read_upload
 
-P = TypeVar("P", bound=ImageParams)
+P = TypeVar("P", bound=PictureParams)
 T = TypeVar("T")
-
-
 A = TypeVar("A", bound=Answer)
 
 
@@ -31,12 +29,15 @@ async def answer_picture(
     work: Callable[[bytes, P, Accept, Share], Awaitable[A]],
     headers_of: Callable[[A], dict[str, str]],
     as_json: Callable[[A], bytes],
+    accept: Accept | None = None,
 ) -> Response:
     """Read one upload, `work` on it within its share of memory, and answer bytes or JSON.
 
+    `accept`, by default the request's, decides between these.
+
     Raises ClientLeft when the connection closes meanwhile, beside what reading and `work` raise.
     """
-    accept = Accept(request.headers.get("accept"))
+    accept = accept or Accept(request.headers.get("accept"))
     settings = service.settings
     service.rates.require_compute()
     service.batcher.ensure_room()

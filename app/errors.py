@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from models import errors as model_errors
 from models.errors import AnamorphError
@@ -262,6 +263,8 @@ KINDS: dict[type[AnamorphError], Kind] = {
 INTERNAL = Kind(500, "internal_error", "Something went wrong here")
 OUT_OF_MEMORY = Kind(503, "out_of_memory", "The device ran out of memory")
 
+OPENAI_FOLDER = "/v1/images/"
+_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -270,14 +273,39 @@ def kind_of(error: AnamorphError) -> Kind:
     return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
 
 
+class _ProblemResponse(JSONResponse):
+    """A problem, to which the paths in the shape of OpenAI's API add the member `error`."""
+
+    media_type = "application/problem+json"
+
+    def __init__(self, body: dict[str, Any], status: int) -> None:
+        super().__init__(body, status)
+        self._members = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"].removeprefix(scope.get("root_path", "")).startswith(OPENAI_FOLDER):
+            self.body = self.render(self._members | {"error": self._as_openai()})
+            self.headers["Content-Length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)
+
+    def _as_openai(self) -> dict[str, str | None]:
+        status, body = self.status_code, self._members
+        other = "server_error" if status >= 500 else "invalid_request_error"
+        faults = body.get("errors") or [{"field": None}]
+        return {
+            "message": body.get("detail", body["title"]),
+            "type": _OPENAI_TYPES.get(status, other),
+            "param": faults[0]["field"],
+            "code": body["code"],
+        }
+
+
 def problem(kind: Kind, detail: str | None = None, **members: Any) -> JSONResponse:
     """Build an RFC 9457 answer; `members` are its extension members."""
     body = {"type": "about:blank", "title": kind.title, "status": kind.status, "code": kind.code}
     if detail:
         body["detail"] = detail
-    return JSONResponse(
-        body | members, status_code=kind.status, media_type="application/problem+json"
-    )
+    return _ProblemResponse(body | members, kind.status)
 
 
 def problem_of(error: AnamorphError) -> JSONResponse:

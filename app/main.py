@@ -19,11 +19,13 @@ from app.installation import code_version
 from app.jobs import Jobs
 from app.logs import configure_logs
 from app.middleware import BodyLimit, Observe
+from app.openapi import complete
 from app.rates import LimitRates
 from app.routes import (
     anonymizing,
     datasets,
     docs,
+    edits,
     images,
     models,
     page,
@@ -31,7 +33,6 @@ from app.routes import (
     service,
     training,
 )
-from app.schemas import AnonymizeAnswer, ImageAnswer, Problem, RestoreAnswer, problems
 from app.service import Service
 from app.settings import Settings
 
@@ -64,17 +65,8 @@ _CORS_TOLD = [
 
 class _App(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """Add the schemas that routes which read their own body refer to."""
-        document = super().openapi()
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (ImageAnswer, AnonymizeAnswer, RestoreAnswer, Problem):
-            schemas.setdefault(model.__name__, model.model_json_schema())
-        refused = {str(status): answer for status, answer in problems(401, 403, 429).items()}
-        for path in document["paths"].values():
-            for operation in path.values():
-                if "security" in operation:
-                    operation["responses"] = refused | operation["responses"]
-        return document
+        """Complete what FastAPI describes."""
+        return complete(super().openapi())
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -110,7 +102,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     running.datasets.in_use = jobs.using
     app.state.leaving = threading.Event()  # set when the server is told to stop: streams end
     errors.install(app)
-    for module in (images, anonymizing, restoring, models, datasets, training, service, docs, page):
+    for module in (
+        images,
+        anonymizing,
+        restoring,
+        edits,
+        models,
+        datasets,
+        training,
+        service,
+        docs,
+        page,
+    ):
         app.include_router(module.router)
     body_limits = {
         "": ("max_upload_bytes", settings.max_upload_bytes),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, SecretStr, field_validator
 from pydantic_core import from_json
 
 from models.checkpoint import NAME_PATTERN
 from models.images import Format
+
+MAX_VERSION = 999_999
+# Where the examples' files are to be had.
+PHOTO = "/docs/examples/photo.jpg"
+SEALED = "/docs/examples/sealed.png"
 
 ModelName = Annotated[
     str,
@@ -19,10 +24,17 @@ ModelName = Annotated[
 ]
 
 
-class ImageParams(BaseModel):
-    """What every image endpoint takes beside the image; unknown names are refused."""
+class PictureParams(BaseModel):
+    """The parameters beside an uploaded picture; unknown names are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file_fields: ClassVar[tuple[str, ...]] = ("image",)
+    max_field_bytes: ClassVar[int] = 16 * 1024  # the boxes of a few hundred faces
+
+
+class ImageParams(PictureParams):
+    """What every image endpoint of our own takes."""
 
     format: Format | None = Field(
         None, description="Format of the answer; by default what Accept asks for, else the input's."
@@ -69,6 +81,7 @@ class StylizeParams(ImageParams):
     keep_colors: bool = Field(False, description="The input's colours, the style's brightness.")
 
 
+_PASSCODE_LENGTH: dict[str, Any] = {"minLength": 1, "maxLength": 1024}  # checked once composed
 Method = Literal["generate", "blur", "pixelate", "solid"]
 FaceBox = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
 
@@ -83,6 +96,7 @@ class AnonymizeParams(ImageParams):
     )
     passcode: SecretStr | None = Field(
         None,
+        json_schema_extra=_PASSCODE_LENGTH,
         description="1 to 1,024 characters with which /v1/restore brings the faces back; they "
         "travel encrypted in the answer, which is then png, jpeg or webp. In the form or the "
         "header X-Passcode, never in the URL. Without it nothing of the faces is kept.",
@@ -113,8 +127,9 @@ class RestoreParams(ImageParams):
     """An anonymized picture with its faces back."""
 
     passcode: SecretStr = Field(
+        json_schema_extra=_PASSCODE_LENGTH,
         description="What the picture was anonymized with: 1 to 1,024 characters. In the form or "
-        "the header X-Passcode, never in the URL."
+        "the header X-Passcode, never in the URL.",
     )
     decoy: bool = Field(
         False,
@@ -218,9 +233,11 @@ class VersionSummary(BaseModel):
 class Promotion(BaseModel):
     """Which version is to serve."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, json_schema_extra={"examples": [{"version": 1}]}
+    )
 
-    version: int = Field(ge=1)
+    version: int = Field(ge=1, le=MAX_VERSION)
     force: bool = Field(False, description="Even if it did not pass the gate.")
 
 
@@ -233,6 +250,9 @@ class Problem(BaseModel):
     code: str
     detail: str | None = None
     errors: list[dict[str, str]] | None = None
+    error: dict[str, str | None] | None = Field(
+        None, description="In /v1/images: OpenAI's message, type, param and code."
+    )
 
 
 _BINARY = {"type": "string", "format": "binary"}
@@ -285,39 +305,55 @@ def header_of(field: str) -> str:
     return f"X-{field.title()}"
 
 
+def _as_sent(field: dict[str, Any]) -> dict[str, Any]:
+    """Describe a field as text can be: left out, but never null."""
+    rest = {name: value for name, value in field.items() if name not in ("anyOf", "default")}
+    for kind in field.get("anyOf", ()):
+        if kind != {"type": "null"}:
+            rest = kind | rest
+    if field.get("default") is not None:
+        rest["default"] = field["default"]
+    return rest
+
+
 def image_operation(
-    params: type[ImageParams],
+    params: type[PictureParams],
     example: dict[str, Any],
-    answer_model: type[PictureAnswer] = ImageAnswer,
+    answer_model: type[BaseModel] = ImageAnswer,
     headers: dict[str, str] = _IMAGE_HEADERS,
     more_problems: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """Return the keywords of a route that reads its image and `params` itself.
 
     The same fields are described twice: beside the file in a multipart body, and as query
-    parameters, or headers for secrets, for a raw body.
+    parameters, or headers for secrets, for a raw body. `example` has values for them, and where
+    to get a picture in `image`.
     """
     schema = params.model_json_schema()
-    fields: dict[str, Any] = schema["properties"]
+    fields = {name: _as_sent(field) for name, field in schema["properties"].items()}
     required: list[str] = schema.get("required", [])
     secrets = secret_fields(params)
-    query = [
+    query: list[dict[str, Any]] = [
         {
             "name": header_of(name) if name in secrets else name,
             "in": "header" if name in secrets else "query",
             "required": False,
             "schema": field,
-            "description": field.get("description", "") + " (required)" * (name in required),
+            "description": "Required with a raw body. " * (name in required)
+            + field.get("description", ""),
         }
+        | ({"example": example[name]} if name in example else {})
         for name, field in fields.items()
     ]
     form = {
         "type": "object",
-        "properties": {"image": _BINARY | {"description": "one picture"}} | fields,
+        "properties": {"image": _BINARY | {"description": "One picture."}} | fields,
         "required": ["image", *required],
-        "example": example,
+        "additionalProperties": False,
     }
-    answer: dict[str, Any] = {"description": "The picture", "content": dict(_IMAGES)}
+    answer: dict[str, Any] = {"description": "The picture", "content": {}}
+    if issubclass(answer_model, PictureAnswer):
+        answer["content"] |= _IMAGES
     answer["headers"] = {
         name: {"schema": {"type": "string"}, "description": text} for name, text in headers.items()
     }
@@ -325,8 +361,17 @@ def image_operation(
     json_answer = {"schema": {"$ref": f"#/components/schemas/{answer_model.__name__}"}}
     answer["content"]["application/json"] = json_answer
     responses[200] = answer
+    formats = ", ".join(_IMAGES)
+    raw = {"schema": _BINARY, "examples": {"picture": {"externalValue": example["image"]}}}
     body = {
         "required": True,
-        "content": {"multipart/form-data": {"schema": form}, "image/*": {"schema": _BINARY}},
+        "content": {
+            "multipart/form-data": {
+                "schema": form,
+                "example": example,
+                "encoding": {"image": {"contentType": formats}},
+            },
+            "image/*": raw,
+        },
     }
     return {"responses": responses, "openapi_extra": {"parameters": query, "requestBody": body}}

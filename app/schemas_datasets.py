@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.dataset import Dataset
 from app.dataset_layouts import Kind
 from models.checkpoint import NAME_PATTERN
+
+EXAMPLE_DATASET = "533e455e5d9051e0"  # what the example's upload becomes, without keys
+DatasetId = Annotated[str, Path(examples=[EXAMPLE_DATASET])]
 
 
 class DatasetParams(BaseModel):
@@ -62,6 +66,12 @@ def upload_body() -> dict[str, Any]:
         "type": "object",
         "properties": {"file": file} | schema["properties"],
         "required": ["file", *schema["required"]],
-        "example": {"name": "my-facades", "kind": "paired"},
+        "additionalProperties": False,
     }
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}}}
+    example = {"file": "/docs/examples/photos.zip", "name": "photos", "kind": "highres"}
+    described = {
+        "schema": form,
+        "example": example,
+        "encoding": {"file": {"contentType": "application/zip"}},
+    }
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": described}}}

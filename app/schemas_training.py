@@ -8,10 +8,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.schemas import ModelName
+from app.schemas_datasets import EXAMPLE_DATASET
 from models.checkpoint import NAME_PATTERN
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-JobId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+EXAMPLE_KEY, EXAMPLE_JOB = "example", "cb85bc8044fca55f1e05cf8b172938b6"  # that it gives
+JobId = Annotated[str, Field(pattern="^[0-9a-f]{32}$", examples=[EXAMPLE_JOB])]
 
 
 class Hyperparameters(BaseModel):
@@ -34,11 +36,10 @@ class TrainingRequest(BaseModel):
         json_schema_extra={
             "examples": [
                 {
-                    "family": "pix2pix",
-                    "dataset": "1a2b3c4d5e6f7a8b",
-                    "name": "my-facades",
-                    "direction": "BtoA",
-                    "steps": 2000,
+                    "family": "srgan",
+                    "dataset": EXAMPLE_DATASET,
+                    "name": "my-upscaler",
+                    "steps": 300,
                     "auto_promote": True,
                 }
             ]

@@ -20,24 +20,26 @@ from app.errors import (
     UnsupportedEncoding,
     UploadTimeout,
 )
-from app.schemas import header_of, secret_fields
+from app.schemas import PictureParams, header_of, secret_fields
 
 P = TypeVar("P", bound=BaseModel)
+Q = TypeVar("Q", bound=PictureParams)
 
 _MAX_FIELDS = 32
-_MAX_FIELD_BYTES = 16 * 1024  # the boxes of a few hundred faces
 
 
 class _Parser(MultiPartParser):
     """Starlette's, but a body without its closing boundary is an error that closes its files."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(
+        self, request: Request, max_field_bytes: int = PictureParams.max_field_bytes
+    ) -> None:
         super().__init__(
             request.headers,
             self._to_the_end(request),
             max_files=_MAX_FIELDS,
             max_fields=_MAX_FIELDS,
-            max_part_size=_MAX_FIELD_BYTES,
+            max_part_size=max_field_bytes,
         )
         self._ended = False
 
@@ -88,10 +90,10 @@ async def read_file(request: Request, params: type[P], target: Path, timeout_s: 
     return _validated([*request.query_params.multi_items(), *texts], params)
 
 
-async def read_upload(request: Request, params: type[P], timeout_s: float) -> tuple[bytes, P]:
+async def read_upload(request: Request, params: type[Q], timeout_s: float) -> tuple[bytes, Q]:
     """Return the image's bytes and the validated parameters.
 
-    The image is the file in the multipart field `image`, or else the whole body; parameters are
+    The image is the file of a multipart form, or else the whole body; parameters are
     form fields or query parameters, secrets form fields or headers. Raises the ServiceErrors that
     name what is wrong with them.
     """
@@ -102,7 +104,7 @@ async def read_upload(request: Request, params: type[P], timeout_s: float) -> tu
     try:
         async with asyncio.timeout(timeout_s):
             if _is_multipart(request):
-                data, form_fields = await _read_form(request)
+                data, form_fields = await _read_form(request, params)
                 values = _validated(fields + form_fields, params)
             else:
                 data = await request.body()
@@ -147,13 +149,15 @@ async def _parsed(parser: _Parser) -> FormData:
         raise BadMultipart("the multipart body does not parse") from error
 
 
-async def _read_form(request: Request) -> tuple[bytes, list[tuple[str, str]]]:
-    form = await _parsed(_Parser(request))
+async def _read_form(
+    request: Request, params: type[PictureParams]
+) -> tuple[bytes, list[tuple[str, str]]]:
+    form = await _parsed(_Parser(request, params.max_field_bytes))
     try:
         files = [(name, part) for name, part in form.multi_items() if isinstance(part, UploadFile)]
         if len(files) > 1:
-            raise SeveralImages("send one image a request")
-        if not files or files[0][0] != "image":
+            raise SeveralImages("send one image a request, and no other file")
+        if not files or files[0][0] not in params.file_fields:
             raise MissingImage("send the picture as a file in the field `image`")
         texts = [(name, part) for name, part in form.multi_items() if isinstance(part, str)]
         return await files[0][1].read(), texts

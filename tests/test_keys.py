@@ -29,7 +29,8 @@ from conftest import ROOT
 from test_server import Server
 from tiny import encoded, photo, publish_models, tiny_settings, until_ready
 
-OPEN = {"/", "/page/{name:path}", "/healthz", "/readyz", "/openapi.json", "/docs", "/docs/{name}"}
+DOCS = {"/openapi.json", "/docs", "/docs/{name}", "/docs/examples/{name}"}
+OPEN = {"/", "/page/{name:path}", "/healthz", "/readyz", *DOCS}
 EVERYTHING = frozenset(Scope)
 ORIGIN = "https://pictures.example"
 

@@ -12,6 +12,7 @@ from app.negotiation import Accept
 from app.responses import as_json, headers_of
 from app.schemas import (
     GENERATOR_HEADERS,
+    PHOTO,
     AnonymizeAnswer,
     AnonymizedFace,
     AnonymizeParams,
@@ -33,7 +34,12 @@ _HEADERS = {
 
 @router.post(
     "/anonymize",
-    **image_operation(AnonymizeParams, {"method": "generate"}, AnonymizeAnswer, _HEADERS),
+    **image_operation(
+        AnonymizeParams,
+        {"image": PHOTO, "faces": "[[16, 16, 48, 48]]"},
+        AnonymizeAnswer,
+        _HEADERS,
+    ),
 )
 async def anonymize_faces(request: Request, service: ServiceDep, caller: Infer) -> Response:
     """Make every face of a picture into another one, which a passcode can turn back."""

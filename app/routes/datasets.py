@@ -13,6 +13,7 @@ from app.errors import Busy
 from app.schemas import problems
 from app.schemas_datasets import (
     DatasetDetails,
+    DatasetId,
     DatasetParams,
     DatasetSummary,
     summary_of,
@@ -73,7 +74,7 @@ async def list_datasets(service: ServiceDep, caller: Train) -> list[DatasetSumma
 @router.get("/{id}", responses=problems(404, 422))
 async def show_dataset(
     request: Request,
-    id: str,  # noqa: A002
+    id: DatasetId,  # noqa: A002
     service: ServiceDep,
     caller: Train,
 ) -> DatasetDetails:
@@ -88,14 +89,14 @@ async def show_dataset(
     responses=problems(404, 422)
     | {200: {"description": "Up to 12 pictures of each part", "content": {"image/png": {}}}},
 )
-async def show_contact_sheet(id: str, service: ServiceDep, caller: Train) -> Response:  # noqa: A002
+async def show_contact_sheet(id: DatasetId, service: ServiceDep, caller: Train) -> Response:  # noqa: A002
     """A picture of the pictures: a row for each part."""
     png = await asyncio.to_thread(service.datasets.contact_sheet, id, caller)
     return Response(png, media_type="image/png")
 
 
 @router.delete("/{id}", status_code=204, responses=problems(404, 409))
-async def delete_dataset(id: str, service: ServiceDep, caller: Train) -> None:  # noqa: A002
+async def delete_dataset(id: DatasetId, service: ServiceDep, caller: Train) -> None:  # noqa: A002
     """Remove a dataset; refused while a training uses it."""
     await asyncio.to_thread(service.datasets.delete, id, caller)
 

@@ -15,6 +15,9 @@ Send the picture as the file `image` of a multipart form, or as the whole body w
 parameters in the query; the answer is a picture, or JSON with `Accept: application/json`.
 Errors are `application/problem+json` (RFC 9457) with a stable `code`.
 
+The examples work as they stand, in their order, on a service without keys that has its shipped
+models; where one has a path below `/docs/examples/` for a file, that is where to get the file.
+
 ```sh
 curl -F image=@facade.png -F model=facades    -o out.png http://localhost:8000/v1/translate
 curl -F image=@small.jpg  -F scale=4          -o out.jpg http://localhost:8000/v1/upscale
@@ -25,7 +28,8 @@ curl http://localhost:8000/v1/models
 ```
 """
 
-_FOLDER = Path(__file__).parents[1] / "static" / "swagger-ui"
+_STATIC = Path(__file__).parents[1] / "static"
+_EXAMPLES = ("photo.jpg", "photos.zip", "sealed.png")
 _VERSION = "5.35.0"  # of npm's swagger-ui-dist, whose files the folder holds as they were published
 _SCRIPT, _STYLE, _ICON = "swagger-ui-bundle.js", "swagger-ui.css", "favicon-32x32.png"
 _CSP = (
@@ -57,4 +61,12 @@ async def docs_file(name: str) -> FileResponse:
     if name not in (_SCRIPT, _STYLE, _ICON):
         raise HTTPException(404)
     forever = {"Cache-Control": "public, max-age=31536000, immutable"}
-    return FileResponse(_FOLDER / name, headers=forever)
+    return FileResponse(_STATIC / "swagger-ui" / name, headers=forever)
+
+
+@router.get("/docs/examples/{name}")
+async def example_file(name: str) -> FileResponse:
+    """One of the files that the examples of the description name."""
+    if name not in _EXAMPLES:
+        raise HTTPException(404)
+    return FileResponse(_STATIC / "examples" / name)

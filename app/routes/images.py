@@ -17,6 +17,7 @@ from app.negotiation import Accept
 from app.plans import stylize_plan, translate_plan, upscale_plan
 from app.responses import as_json, headers_of
 from app.schemas import (
+    PHOTO,
     ImageAnswer,
     ImageParams,
     StylizeParams,
@@ -31,19 +32,21 @@ router = APIRouter(prefix="/v1", tags=["images"])
 P = TypeVar("P", bound=ImageParams)
 
 
-@router.post("/translate", **image_operation(TranslateParams, {"model": "facades"}))
+@router.post("/translate", **image_operation(TranslateParams, {"image": PHOTO, "model": "facades"}))
 async def translate(request: Request, service: ServiceDep, caller: Infer) -> Response:
     """Turn a picture of one domain into one of another, at the same size."""
     return await _answer(request, service, caller, TranslateParams, translate_plan)
 
 
-@router.post("/upscale", **image_operation(UpscaleParams, {"scale": 4, "detail": 0.5}))
+@router.post("/upscale", **image_operation(UpscaleParams, {"image": PHOTO, "scale": 4}))
 async def upscale(request: Request, service: ServiceDep, caller: Infer) -> Response:
     """Enlarge a picture 2, 3 or 4 times."""
     return await _answer(request, service, caller, UpscaleParams, upscale_plan)
 
 
-@router.post("/stylize", **image_operation(StylizeParams, {"style": "starry-night"}))
+@router.post(
+    "/stylize", **image_operation(StylizeParams, {"image": PHOTO, "style": "starry-night"})
+)
 async def stylize(request: Request, service: ServiceDep, caller: Infer) -> Response:
     """Paint a picture in a style, at the same size."""
     return await _answer(request, service, caller, StylizeParams, stylize_plan)

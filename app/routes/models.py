@@ -13,9 +13,11 @@ from app.deps import AnyKey, ServiceDep, Train
 from app.errors import ScopeMissing
 from app.keys import Scope
 from app.opening import Served
-from app.schemas import ModelDetails, ModelSummary, Promotion, VersionSummary, problems
+from app.schemas import MAX_VERSION, ModelDetails, ModelSummary, Promotion, VersionSummary, problems
 from app.service import Service
 from app.visible import check_visible
+
+Name = Annotated[str, Path(examples=["starry-night"])]
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -27,7 +29,7 @@ async def list_models(service: ServiceDep, caller: AnyKey) -> list[ModelSummary]
 
 
 @router.get("/{name}", responses=problems(404, 422, 503))
-async def show_model(name: str, service: ServiceDep, caller: AnyKey) -> ModelDetails:
+async def show_model(name: Name, service: ServiceDep, caller: AnyKey) -> ModelDetails:
     """One model with its card and where it runs."""
     model = service.catalog.get(name, caller)
     return ModelDetails(
@@ -43,7 +45,7 @@ async def show_model(name: str, service: ServiceDep, caller: AnyKey) -> ModelDet
 
 
 @router.get("/{name}/versions", responses=problems(404, 422))
-async def list_versions(name: str, service: ServiceDep, caller: AnyKey) -> list[VersionSummary]:
+async def list_versions(name: Name, service: ServiceDep, caller: AnyKey) -> list[VersionSummary]:
     """Every version of one model, by number."""
     await asyncio.to_thread(check_visible, service.registry, name, caller)
     versions = await asyncio.to_thread(service.registry.versions, name)
@@ -64,7 +66,7 @@ async def list_versions(name: str, service: ServiceDep, caller: AnyKey) -> list[
 
 @router.post("/{name}/promote", responses=problems(404, 409, 422))
 async def promote(
-    name: str, promotion: Promotion, service: ServiceDep, caller: Train
+    name: Name, promotion: Promotion, service: ServiceDep, caller: Train
 ) -> ModelSummary:
     """Let a version serve; answers once it does, here. Other processes follow shortly after.
 
@@ -82,7 +84,7 @@ async def promote(
 
 
 @router.post("/{name}/rollback", responses=problems(404, 422))
-async def rollback(name: str, service: ServiceDep, caller: Train) -> ModelSummary:
+async def rollback(name: Name, service: ServiceDep, caller: Train) -> ModelSummary:
     """Let the version serve that was promoted before the present one; answers once it does."""
     await _check_own(service, name, caller)
     registry = service.registry
@@ -93,7 +95,10 @@ async def rollback(name: str, service: ServiceDep, caller: Train) -> ModelSummar
 
 @router.delete("/{name}/versions/{version}", status_code=204, responses=problems(404, 409, 422))
 async def delete_version(
-    name: str, version: Annotated[int, Path(ge=1)], service: ServiceDep, caller: Train
+    name: Name,
+    version: Annotated[int, Path(ge=1, le=MAX_VERSION, examples=[2])],
+    service: ServiceDep,
+    caller: Train,
 ) -> None:
     """Remove a version for good; refused while it is promoted or serves, or if it ships."""
     await _check_own(service, name, caller)

@@ -11,7 +11,7 @@ from app.deps import Infer, ServiceDep
 from app.negotiation import Accept
 from app.responses import as_json, headers_of
 from app.restoring import Restored, restore
-from app.schemas import GENERATOR_HEADERS, RestoreAnswer, RestoreParams, image_operation
+from app.schemas import GENERATOR_HEADERS, SEALED, RestoreAnswer, RestoreParams, image_operation
 
 router = APIRouter(prefix="/v1", tags=["faces"])
 
@@ -25,7 +25,11 @@ _HEADERS = {
 @router.post(
     "/restore",
     **image_operation(
-        RestoreParams, {"passcode": "correct horse battery"}, RestoreAnswer, _HEADERS, (403, 429)
+        RestoreParams,
+        {"image": SEALED, "passcode": "correct horse battery"},
+        RestoreAnswer,
+        _HEADERS,
+        (403, 429),
     ),
 )
 async def restore_faces(request: Request, service: ServiceDep, caller: Infer) -> Response:

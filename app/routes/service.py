@@ -41,7 +41,11 @@ async def readyz(request: Request, service: ServiceDep) -> dict[str, object]:
     }
 
 
-@router.get("/metrics", response_class=Response)
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 async def metrics(service: ServiceDep, _caller: Admin) -> Response:
     """Prometheus' text format."""
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -16,6 +16,7 @@ from app.job_folder import Event, JobFolder
 from app.jobs import Job, Jobs
 from app.schemas import problems
 from app.schemas_training import (
+    EXAMPLE_KEY,
     JobDetails,
     JobProgress,
     JobSamples,
@@ -27,7 +28,9 @@ router = APIRouter(prefix="/v1/training-jobs", tags=["training"])
 
 _LOOK_EVERY_S = 0.3
 _ASK_EVERY_S = 1.0
-_PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+_PNG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+}
 
 # Plain functions: FastAPI runs them in a thread, where the database may block.
 
@@ -39,7 +42,9 @@ def submit_job(
     response: Response,
     jobs: JobsDep,
     caller: Train,
-    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+    idempotency_key: Annotated[
+        str | None, Header(min_length=1, max_length=255, examples=[EXAMPLE_KEY])
+    ] = None,
 ) -> JobDetails:
     """Put a training into the queue; the same `Idempotency-Key` and body give the same job."""
     job = jobs.submit(training, idempotency_key, caller)
@@ -49,7 +54,7 @@ def submit_job(
 
 @router.get("", responses=problems(422, 503))
 def list_jobs(
-    jobs: JobsDep, caller: Train, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    jobs: JobsDep, caller: Train, limit: Annotated[int, Query(ge=1, le=1000, examples=[10])] = 100
 ) -> list[JobSummary]:
     """The newest jobs, newest first."""
     return [summary(job) for job in jobs.list(limit, caller)]
@@ -81,7 +86,7 @@ def list_samples(job: OwnJob, jobs: JobsDep) -> JobSamples:
 
 @router.get("/{job_id}/samples/{step}.png", responses=_PNG | problems(404, 422, 503))
 def show_sample(
-    job: OwnJob, step: Annotated[int, Path(ge=0, le=10_000_000)], jobs: JobsDep
+    job: OwnJob, step: Annotated[int, Path(ge=0, le=10_000_000, examples=[100])], jobs: JobsDep
 ) -> Response:
     """Inputs, answers and, where there are any, targets, as they were at a step."""
     path = jobs.folder(job.id).sample_file(step)
@@ -106,7 +111,7 @@ async def job_events(
     request: Request,
     job: OwnJob,  # a dependency: a 404 must come before the stream begins
     jobs: JobsDep,
-    last_event_id: Annotated[int, Header(ge=0)] = 0,
+    last_event_id: Annotated[int, Header(ge=0, examples=[0])] = 0,
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: all since `Last-Event-ID`, then new ones; `end` when the job has ended.
 
