@@ -18,6 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 from models import errors as model_errors
 from models.errors import AnamorphError
@@ -265,6 +266,23 @@ OUT_OF_MEMORY = Kind(503, "out_of_memory", "The device ran out of memory")
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
+PROBLEM = "anamorph.problem"  # where a connection's scope has the code of its answer
+
+
+class ProblemResponse(JSONResponse):
+    """An RFC 9457 answer, which tells its code to the middleware around it."""
+
+    media_type = "application/problem+json"
+
+    def __init__(self, code: str, body: dict[str, Any], status: int) -> None:
+        super().__init__(body, status)
+        self._code = code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PROBLEM] = self._code
+        await super().__call__(scope, receive, send)
+
+
 def kind_of(error: AnamorphError) -> Kind:
     """Return the table's entry for the error's class or its nearest base."""
     return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
@@ -275,9 +293,7 @@ def problem(kind: Kind, detail: str | None = None, **members: Any) -> JSONRespon
     body = {"type": "about:blank", "title": kind.title, "status": kind.status, "code": kind.code}
     if detail:
         body["detail"] = detail
-    return JSONResponse(
-        body | members, status_code=kind.status, media_type="application/problem+json"
-    )
+    return ProblemResponse(kind.code, body | members, kind.status)
 
 
 def problem_of(error: AnamorphError) -> JSONResponse:
