@@ -265,6 +265,7 @@ OUT_OF_MEMORY = Kind(503, "out_of_memory", "The device ran out of memory")
 
 OPENAI_FOLDER = "/v1/images/"
 _OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+PROBLEM = "anamorph.problem"  # where a connection's scope has the code of its answer
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -274,7 +275,10 @@ def kind_of(error: AnamorphError) -> Kind:
 
 
 class _ProblemResponse(JSONResponse):
-    """A problem, to which the paths in the shape of OpenAI's API add the member `error`."""
+    """A problem, which tells its code to the middleware around it.
+
+    The paths in the shape of OpenAI's API add the member `error`.
+    """
 
     media_type = "application/problem+json"
 
@@ -283,6 +287,7 @@ class _ProblemResponse(JSONResponse):
         self._members = body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PROBLEM] = self._members["code"]
         if scope["path"].removeprefix(scope.get("root_path", "")).startswith(OPENAI_FOLDER):
             self.body = self.render(self._members | {"error": self._as_openai()})
             self.headers["Content-Length"] = str(len(self.body))

@@ -15,7 +15,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy.exc
@@ -45,6 +45,7 @@ _STATES: dict[str, JobState] = {
     "SUCCESS": "succeeded",
     "CANCELLED": "cancelled",
 }
+_ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _POLL_S = 0.5
 
 
@@ -208,6 +209,17 @@ class Jobs:
         """Return the worker that a running job belongs to; None when it does not run."""
         rows = self._rows(workflow_ids=[job_id], load_input=False, load_output=False)
         return rows[0].executor_id if rows and rows[0].status == "PENDING" else None
+
+    def count(self) -> dict[JobState, int]:
+        """Return how many jobs are queued and running now, and how many ended within a day."""
+        since = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+        bare: dict[str, Any] = {"name": WORKFLOW, "load_input": False, "load_output": False}
+        rows = [
+            *self._rows(status=["ENQUEUED", "DELAYED", "PENDING"], **bare),
+            *self._rows(status=_ENDED, completed_after=since, **bare),
+        ]
+        states: list[JobState] = ["queued", "running", "succeeded", "failed", "cancelled"]
+        return {state: sum(_state(row) == state for row in rows) for state in states}
 
     def running(self) -> dict[str, str]:
         """Return the worker of each running job, by job id."""

@@ -18,7 +18,7 @@ from app.accounts import Account
 from app.installation import code_version
 from app.jobs import Jobs
 from app.logs import configure_logs
-from app.middleware import BodyLimit, Observe
+from app.middleware import BodyLimit, Leave, Observe
 from app.openapi import complete
 from app.rates import LimitRates
 from app.routes import (
@@ -123,6 +123,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(LimitRates, rates=running.rates)
     limits = Account("", settings.requests_per_minute, settings.compute_s_per_minute)
     app.add_middleware(AskForKey, keys=keys, limits=limits)
+    app.add_middleware(Leave, leaving=app.state.leaving)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -40,6 +40,9 @@ class Metrics:
         self.requests = Counter(
             "anamorph_requests", "Requests answered", ["route", "status"], registry=self.registry
         )
+        self.problems = Counter(
+            "anamorph_problems", "Problems answered", ["code"], registry=self.registry
+        )
         self.request_seconds = Histogram(
             "anamorph_request_seconds",
             "Time from first to last byte",
@@ -59,6 +62,13 @@ class Metrics:
             "Pictures in the forward pass that a picture shared",
             ["model"],
             buckets=(1, 2, 4, 8, 16, 32),
+            registry=self.registry,
+        )
+
+        self.jobs = Gauge(
+            "anamorph_jobs",
+            "Training jobs: queued and running now, ended within a day",
+            ["state"],
             registry=self.registry,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -11,11 +12,13 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import INTERNAL, UploadTooLarge, problem, problem_of
+from app.errors import INTERNAL, PROBLEM, NotReady, UploadTooLarge, problem, problem_of
 from app.metrics import Metrics
 
 log = structlog.get_logger()
 
+_TO_THE_END = {"/healthz", "/metrics"}
+_BACK_IN_S = 5.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -69,11 +72,15 @@ class Observe:
                 route = getattr(scope.get("route"), "path", "unmatched")
                 self.metrics.requests.labels(route, str(status)).inc()
                 self.metrics.request_seconds.labels(route).observe(seconds)
+                code = scope.get(PROBLEM)
+                if code:
+                    self.metrics.problems.labels(code).inc()
                 log.info(
                     "request",
                     method=scope["method"],
                     route=route,
                     status=status,
+                    code=code,
                     ms=round(seconds * 1000, 1),
                     sent_bytes=sent_bytes,
                 )
@@ -111,3 +118,20 @@ class BodyLimit:
             return message
 
         await self.app(scope, counted_receive, send)
+
+
+class Leave:
+    """Takes no new work once `leaving` is set: 503, as /readyz says; what is under way goes on."""
+
+    def __init__(self, app: ASGIApp, leaving: threading.Event) -> None:
+        self.app = app
+        self.leaving = leaving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        if scope["type"] != "http" or not self.leaving.is_set() or path in _TO_THE_END:
+            await self.app(scope, receive, send)
+            return
+        answer = problem_of(NotReady("the service is stopping", retry_after_s=_BACK_IN_S))
+        answer.headers["Connection"] = "close"
+        await answer(scope, receive, send)

@@ -108,6 +108,11 @@ class Line:
         finally:
             self._places.remove(place)
 
+    @property
+    def depth(self) -> int:
+        """Large pictures under way."""
+        return len(self._places)
+
     def _before(self, place: Place) -> list[Place]:
         """Who runs before a new place: of each account no more than of its own."""
         own = sum(other.account == place.account for other in self._places)

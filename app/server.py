@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from types import FrameType
 
+import structlog
 import uvicorn
 
 from app.logs import configure_logs
@@ -16,18 +20,57 @@ from app.main import create_app
 from app.settings import Settings, child_environment
 from app.supervisor import Supervisor
 
+_GRACE_S = 10.0  # beyond shutdown_timeout_s, for what no thread can be made to leave
+
+log = structlog.get_logger()
+
 
 class _Server(uvicorn.Server):
-    """Tells others at once that it is to stop: streams of events would hold it up."""
+    """Ends in good order: what is under way is answered, and new requests with 503; then it closes.
 
-    def __init__(self, config: uvicorn.Config, leave: Callable[[], None]) -> None:
+    At the first signal it calls `leave` and goes on listening, for `drain_s` at least and for
+    `timeout_s` at most; a second one closes the port at once.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, leave: Callable[[], None], timeout_s: float, drain_s: float
+    ) -> None:
         super().__init__(config)
         self._leave = leave
+        self._timeout_s, self._drain_s = timeout_s, drain_s
+        self._told_at: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Call `leave`, then stop as ever."""
-        self._leave()
+        """Begin to end; see the class."""
         super().handle_exit(sig, frame)
+        if self._told_at is None and self.started:
+            self._told_at = time.monotonic()
+            self.should_exit = False  # for now
+            self._leave()
+            _exit_at_the_latest(self._timeout_s + _GRACE_S)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Tell uvicorn, which asks every 0.1 s, whether to close."""
+        if self._told_at is not None and not self.should_exit:
+            gone_s = time.monotonic() - self._told_at
+            left_s = self._timeout_s - gone_s
+            drained = gone_s >= self._drain_s and not self.server_state.tasks
+            if drained or left_s <= 0:
+                self.config.timeout_graceful_shutdown = max(1, round(left_s))
+                self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def _exit_at_the_latest(seconds: float) -> None:
+    """End this process by then, whatever it hangs on; a worker beside it notices and ends, too."""
+
+    def end() -> None:
+        log.error("not stopped in time: what is under way is cut off", after_s=seconds)
+        os._exit(1)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def serve(settings: Settings) -> None:
@@ -47,9 +90,9 @@ def serve(settings: Settings) -> None:
         port=settings.port,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_timeout_s,
+        timeout_graceful_shutdown=max(1, settings.shutdown_timeout_s),
     )
-    server = _Server(config, leave)
+    server = _Server(config, leave, settings.shutdown_timeout_s, settings.drain_s)
     # uvicorn raises the signal again when it is done; the worker is yet to be waited for.
     signal.signal(signal.SIGTERM, _exit)
     _spare_collector()

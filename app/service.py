@@ -51,12 +51,7 @@ class Service:
         self.rates = Rates()
         self.line = Line(settings.deadline_s)
         self.metrics = Metrics()
-        self.metrics.gauge(
-            "anamorph_queue_depth", "Pictures waiting for the device", lambda: self.batcher.depth
-        )
-        self.metrics.gauge(
-            "anamorph_held_bytes", "Of max_memory_bytes", lambda: self.budget.held_bytes
-        )
+        self._add_gauges()
         self._codecs = ThreadPoolExecutor(
             settings.codec_threads, thread_name_prefix="codec", initializer=_yield_to_event_loop
         )
@@ -73,6 +68,22 @@ class Service:
         self.dataset_uploads = asyncio.Semaphore(4)
         self._loading: asyncio.Task[None] | None = None
         self._detector: asyncio.Task[Detector] | None = None
+
+    def _add_gauges(self) -> None:
+        gauges: list[tuple[str, str, Callable[[], float]]] = [
+            ("ready", "1 once every model is loaded", lambda: self.catalog.ready),
+            ("queue_depth", "Pictures waiting for the device", lambda: self.batcher.depth),
+            ("queue_limit", "Beyond it they are refused", lambda: self.settings.queue_limit),
+            ("large_pictures", "Under way, to be run in tiles", lambda: self.line.depth),
+            ("held_bytes", "Of max_memory_bytes", lambda: self.budget.held_bytes),
+            ("max_memory_bytes", "The setting", lambda: self.settings.max_memory_bytes),
+            ("device_bytes", "A GPU's memory in torch's hands", self._device_bytes),
+        ]
+        for name, text, read in gauges:
+            self.metrics.gauge(f"anamorph_{name}", text, read)
+
+    def _device_bytes(self) -> float:
+        return torch.cuda.memory_reserved(self.device) if self.device.type == "cuda" else 0.0
 
     def start(self, *, load: bool = True) -> None:
         """Begin to take work and to `load` the models; call within the running event loop."""

@@ -122,7 +122,12 @@ class Settings(BaseSettings):
     max_dataset_unpacked_bytes: int = Field(8 * _GIB, ge=1, description="Of all its pictures.")
     max_dataset_files: int = Field(50_000, ge=1, description="In an uploaded zip, of any kind.")
     dataset_timeout_s: float = Field(3600.0, gt=0, description="For a zip to arrive.")
-    shutdown_timeout_s: int = Field(30, ge=0, description="For requests under way at SIGTERM.")
+    shutdown_timeout_s: int = Field(
+        30, ge=0, description="For requests and a training step under way at SIGTERM."
+    )
+    drain_s: float = Field(
+        0.0, ge=0, description="How long /readyz is 503 at least before the port closes."
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:

@@ -269,7 +269,6 @@ def test_sigterm_lets_requests_finish(tmp_path: Path) -> None:
         until(lambda: server.client.get("/metrics").text.count("anamorph_held_bytes 0.0") == 0)
         server.process.send_signal(signal.SIGTERM)
         assert opened(answer.result()).size == (1024, 1024)
-    # uvicorn ends by the signal it was sent, once all is closed.
-    assert server.process.wait(30) in (0, -signal.SIGTERM)
+    assert server.process.wait(30) == 0
     assert "Application shutdown complete" in server.log.read_text()
     server.client.close()

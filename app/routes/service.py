@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from app.access import Caller
 from app.accounts import current_account
-from app.deps import Admin, AnyKey, ServiceDep
-from app.errors import NotReady
+from app.deps import Admin, AnyKey, JobsDep, ServiceDep
+from app.errors import JobsUnavailable, NotReady, StorageFull
 from app.schemas import problems
 from app.schemas_service import ServiceLimits
 
@@ -46,8 +48,14 @@ async def readyz(request: Request, service: ServiceDep) -> dict[str, object]:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def metrics(service: ServiceDep, _caller: Admin) -> Response:
+async def metrics(service: ServiceDep, jobs: JobsDep, _caller: Admin) -> Response:
     """Prometheus' text format."""
+    gauge = service.metrics.jobs
+    try:
+        for state, count in (await asyncio.to_thread(jobs.count)).items():
+            gauge.labels(state).set(count)
+    except (JobsUnavailable, StorageFull):  # the others are told all the same
+        gauge.clear()
     return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
