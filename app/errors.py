@@ -16,10 +16,11 @@ import torch
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
 
+from app.problem_response import ProblemResponse
 from models import errors as model_errors
 from models.errors import AnamorphError
 
@@ -263,10 +264,7 @@ KINDS: dict[type[AnamorphError], Kind] = {
 INTERNAL = Kind(500, "internal_error", "Something went wrong here")
 OUT_OF_MEMORY = Kind(503, "out_of_memory", "The device ran out of memory")
 
-OPENAI_FOLDER = "/v1/images/"
-_OPENAI_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-PROBLEM = "anamorph.problem"  # where a connection's scope has the code of its answer
-_HTTP_CODES = {404: "not_found", 405: "method_not_allowed"}
+_HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 
 
 def kind_of(error: AnamorphError) -> Kind:
@@ -274,43 +272,12 @@ def kind_of(error: AnamorphError) -> Kind:
     return next(KINDS[cls] for cls in type(error).__mro__ if cls in KINDS)
 
 
-class _ProblemResponse(JSONResponse):
-    """A problem, which tells its code to the middleware around it.
-
-    The paths in the shape of OpenAI's API add the member `error`.
-    """
-
-    media_type = "application/problem+json"
-
-    def __init__(self, body: dict[str, Any], status: int) -> None:
-        super().__init__(body, status)
-        self._members = body
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[PROBLEM] = self._members["code"]
-        if scope["path"].removeprefix(scope.get("root_path", "")).startswith(OPENAI_FOLDER):
-            self.body = self.render(self._members | {"error": self._as_openai()})
-            self.headers["Content-Length"] = str(len(self.body))
-        await super().__call__(scope, receive, send)
-
-    def _as_openai(self) -> dict[str, str | None]:
-        status, body = self.status_code, self._members
-        other = "server_error" if status >= 500 else "invalid_request_error"
-        faults = body.get("errors") or [{"field": None}]
-        return {
-            "message": body.get("detail", body["title"]),
-            "type": _OPENAI_TYPES.get(status, other),
-            "param": faults[0]["field"],
-            "code": body["code"],
-        }
-
-
 def problem(kind: Kind, detail: str | None = None, **members: Any) -> JSONResponse:
     """Build an RFC 9457 answer; `members` are its extension members."""
     body = {"type": "about:blank", "title": kind.title, "status": kind.status, "code": kind.code}
     if detail:
         body["detail"] = detail
-    return _ProblemResponse(body | members, kind.status)
+    return ProblemResponse(body | members, kind.status)
 
 
 def problem_of(error: AnamorphError) -> JSONResponse:
@@ -358,4 +325,17 @@ def install(app: FastAPI) -> None:
         kind = Kind(status, _HTTP_CODES.get(status, f"http_{status}"), HTTPStatus(status).phrase)
         response = problem(kind)
         response.headers.update(error.headers or {})
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            response.headers["Allow"] = ", ".join(sorted(_methods_at(request)))
         return response
+
+
+def _methods_at(request: Request) -> set[str]:
+    """Return what all routes of the path take; Starlette tells those of the first alone."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    return {
+        method
+        for route in iter_route_contexts(request.app.routes)
+        if (pattern := getattr(route, "path_regex", None)) and pattern.match(path)
+        for method in route.methods or ()
+    }

@@ -126,7 +126,7 @@ class Jobs:
         Raises:
             JobConflict: the key was used with another request.
             NameTaken: the model's name is not the caller's to train.
-            InvalidRecipe, InvalidParameter, DatasetNotFound, ModelNotFound: see `recipe_of`.
+            InvalidRecipe, DatasetNotFound, ModelNotFound: see `recipe_of`.
         """
         job_id = uuid.uuid4().hex
         if idempotency_key is not None:

@@ -12,8 +12,9 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import INTERNAL, PROBLEM, NotReady, UploadTooLarge, problem, problem_of
+from app.errors import INTERNAL, NotReady, UploadTooLarge, problem, problem_of
 from app.metrics import Metrics
+from app.problem_response import CODE
 
 log = structlog.get_logger()
 
@@ -72,7 +73,7 @@ class Observe:
                 route = getattr(scope.get("route"), "path", "unmatched")
                 self.metrics.requests.labels(route, str(status)).inc()
                 self.metrics.request_seconds.labels(route).observe(seconds)
-                code = scope.get(PROBLEM)
+                code = scope.get(CODE)
                 if code:
                     self.metrics.problems.labels(code).inc()
                 log.info(

@@ -26,7 +26,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         for operation in path.values():
             anywhere = problems(401, 403, 429, 503) if "security" in operation else {}
             if "requestBody" in operation:
-                anywhere |= problems(413)
+                anywhere |= problems(400, 413)
             if "422" in operation["responses"]:
                 del operation["responses"]["422"]
                 anywhere |= problems(422)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from app.schemas import ModelName
 from app.schemas_datasets import EXAMPLE_DATASET
@@ -14,6 +14,9 @@ from models.checkpoint import NAME_PATTERN
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 EXAMPLE_KEY, EXAMPLE_JOB = "example", "cb85bc8044fca55f1e05cf8b172938b6"  # that it gives
 JobId = Annotated[str, Field(pattern="^[0-9a-f]{32}$", examples=[EXAMPLE_JOB])]
+
+# Not the anonymizers, which need aligned faces: no dataset has them.
+Trainable = Literal["cyclegan", "pix2pix", "srgan", "style"]
 
 
 class Hyperparameters(BaseModel):
@@ -42,11 +45,15 @@ class TrainingRequest(BaseModel):
                     "steps": 300,
                     "auto_promote": True,
                 }
-            ]
+            ],
+            "not": {  # both
+                "properties": {"steps": {"type": "integer"}, "minutes": {"type": "number"}},
+                "required": ["steps", "minutes"],
+            },
         },
     )
 
-    family: str = Field(max_length=32, examples=["pix2pix"])
+    family: Trainable
     dataset: str = Field(max_length=128, description="Id of an uploaded dataset.")
     name: str = Field(pattern=NAME_PATTERN, description="What the model will be called.")
     base: ModelName | None = Field(
@@ -62,7 +69,7 @@ class TrainingRequest(BaseModel):
     )
     seed: int = Field(0, ge=0, lt=2**23)
     hyperparameters: Hyperparameters = Hyperparameters()
-    auto_promote: bool = Field(
+    auto_promote: StrictBool = Field(
         False, description="Serve the new version if it is no worse than the one that serves."
     )
 

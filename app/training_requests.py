@@ -7,7 +7,6 @@ from typing import Any
 
 from app.access import OPERATOR, Caller
 from app.datasets import DatasetStore
-from app.errors import InvalidParameter
 from app.schemas_training import TrainingRequest
 from app.visible import check_visible
 from models.errors import InvalidRecipe, ModelNotFound
@@ -77,11 +76,9 @@ def recipe_of(
     """Return the recipe that a request means, with provisional `steps` if it gives minutes.
 
     Raises:
-        InvalidRecipe, InvalidParameter: naming each key that is wrong.
+        InvalidRecipe: naming each key that is wrong.
         DatasetNotFound, ModelNotFound: there is no such dataset or base model.
     """
-    if request.family not in _DEFAULTS:  # anonymizers need aligned faces, which no dataset has
-        raise InvalidParameter(f"family: jobs train {', '.join(sorted(_DEFAULTS))}")
     data, evaluation = datasets.get(request.dataset, caller).recipe_tables(request.direction)
     if request.base:
         check_visible(registry, request.base.partition("@")[0], caller)

@@ -30,8 +30,7 @@ PHOTO = encoded(photo(24, 40))
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a service with a model of each task, and one that is somebody's own."""
     home = tmp_path_factory.mktemp("home")
-    names = ("facades", "srresnet-x4", "starry-night", "face-surroundings", "face-identity")
-    publish_models(home, names)
+    publish_models(home, ("facades", "srresnet-x4", "starry-night", "face-surroundings"))
     registry = Registry(home, home / "no weights")
     copy = home / "copy.safetensors"
     copy.write_bytes(registry.resolve("starry-night").path.read_bytes())
@@ -165,12 +164,6 @@ def test_what_clients_send_besides_is_taken(client: OpenAI) -> None:
             openai.UnprocessableEntityError,
             "invalid_parameter",
             "strenght",
-        ),
-        (
-            {"model": "face-identity"},
-            openai.UnprocessableEntityError,
-            "invalid_parameter",
-            None,
         ),
     ],
 )

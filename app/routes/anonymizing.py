@@ -8,15 +8,13 @@ from app.admission import Share
 from app.anonymizing import Anonymized, anonymize
 from app.answering import answer_picture
 from app.deps import Infer, ServiceDep
+from app.describing import GENERATOR_HEADERS, PHOTO, image_operation
 from app.negotiation import Accept
 from app.responses import as_json, headers_of
 from app.schemas import (
-    GENERATOR_HEADERS,
-    PHOTO,
     AnonymizeAnswer,
     AnonymizedFace,
     AnonymizeParams,
-    image_operation,
 )
 
 router = APIRouter(prefix="/v1", tags=["faces"])

@@ -17,18 +17,17 @@ from app.admission import Share
 from app.anonymizing import anonymize
 from app.answering import answer_picture
 from app.deps import Infer, ServiceDep
-from app.errors import OPENAI_FOLDER
+from app.describing import PHOTO, image_operation
 from app.negotiation import Accept
 from app.opening import Served
 from app.plans import stylize_plan, translate_plan, upscale_plan
+from app.problem_response import OPENAI_FOLDER
 from app.responses import Answer, headers_of
 from app.schemas import (
-    PHOTO,
     AnonymizeParams,
     StylizeParams,
     TranslateParams,
     UpscaleParams,
-    image_operation,
 )
 from app.schemas_edits import EditAnswer, EditedImage, EditParams
 from app.service import Service

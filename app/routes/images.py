@@ -12,18 +12,17 @@ from app.access import Caller
 from app.admission import Share
 from app.answering import answer_picture
 from app.deps import Infer, ServiceDep
+from app.describing import PHOTO, image_operation
 from app.inference import Plan, Result
 from app.negotiation import Accept
 from app.plans import stylize_plan, translate_plan, upscale_plan
 from app.responses import as_json, headers_of
 from app.schemas import (
-    PHOTO,
     ImageAnswer,
     ImageParams,
     StylizeParams,
     TranslateParams,
     UpscaleParams,
-    image_operation,
 )
 from app.service import Service
 
