@@ -64,6 +64,7 @@ export const WORDS = {
   scope_missing: ["This key is not for that.", "Ask the operator for one with this scope."],
   // The service
   queue_full: ["Many pictures are waiting.", "Try again in a moment."],
+  rate_limited: ["That is more than this key may ask for at a time.", "Wait a moment."],
   memory_full: ["Many large pictures are under way.", "Try again in a moment."],
   out_of_memory: ["The device ran out of memory.", "Try again later, or with a smaller picture."],
   busy: ["The service is busy.", "Try again in a moment."],
