@@ -90,7 +90,7 @@ export function words(problem) {
 /** Show a problem in `place`, with further elements such as a button; what is no Problem is ours
  * to mend, and thrown on. */
 export function showProblem(place, problem, ...more) {
-  if (!problem.code) throw problem;
+  if (typeof problem.code !== "string") throw problem;
   const { headline, advice, detail } = words(problem);
   const texts = [make("strong", {}, headline), make("span", {}, advice)];
   if (detail) texts.push(make("small", {}, detail));
