@@ -1,5 +1,6 @@
 /** Requests to the service. Every failure is a Problem, which problems.js puts into words. */
 
+import { bytes } from "./dom.js";
 import { askForKey, heldKey } from "./key.js";
 
 /** An answer that is no success: RFC 9457's members, and seconds of Retry-After if it has any. */
@@ -21,6 +22,14 @@ export class Problem extends Error {
     const retryAfterS = Number(response.headers.get("Retry-After")) || null;
     return new Problem({ ...known, status: response.status }, retryAfterS);
   }
+}
+
+/** Throw the Problem that a file of more than `maxBytes` is: asked for it, the service would close
+ * the connection before all is sent, and browsers then hide its answer. */
+export function checkSize(file, maxBytes) {
+  if (file.size <= maxBytes) return;
+  const detail = `It has ${bytes(file.size)}; the limit is ${bytes(maxBytes)}.`;
+  throw new Problem({ code: "upload_too_large", detail });
 }
 
 /** Send a request, with the key; resolves to a good response, asks for a key where one is needed.

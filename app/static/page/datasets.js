@@ -1,6 +1,6 @@
 /** Training data: uploaded, looked at, deleted. */
 
-import { getJson, pictureUrl, send, upload } from "./api.js";
+import { checkSize, getJson, pictureUrl, send, upload } from "./api.js";
 import { button, byId, bytes, make, takeDrops } from "./dom.js";
 import { guarded } from "./problems.js";
 
@@ -48,12 +48,13 @@ async function sendFile() {
   const sending = byId("dataset-send");
   progress.hidden = false;
   sending.disabled = true;
-  const dataset = await guarded(byId("dataset-problem"), () =>
-    upload(PATH, form, (share) => {
+  const dataset = await guarded(byId("dataset-problem"), async () => {
+    checkSize(file, (await getJson("v1/limits")).max_dataset_bytes);
+    return upload(PATH, form, (share) => {
       progress.value = share;
       if (share === 1) progress.removeAttribute("value"); // every picture is looked at
-    }),
-  );
+    });
+  });
   progress.hidden = true;
   sending.disabled = false;
   if (!dataset) return;

@@ -1,13 +1,13 @@
 /** The view of pictures: a photo, a wish, an answer. */
 
-import { Problem, send } from "./api.js";
+import { checkSize, send } from "./api.js";
 import { showChoices } from "./choices.js";
 import { showAfter, showBefore, startCompare } from "./compare.js";
 import { controlFields, showControls } from "./controls.js";
 import { byId, bytes, duration } from "./dom.js";
 import { showOutcome } from "./outcome.js";
 import { choosePhoto, startPhoto, tellLimits } from "./photo.js";
-import { guarded, showProblem } from "./problems.js";
+import { guarded } from "./problems.js";
 
 const EXTENSIONS = { jpeg: "jpg", tiff: "tif" };
 const SHOWN_TYPES = /^image\/(jpeg|png|webp|avif|gif)$/;
@@ -27,8 +27,10 @@ export function startPictures() {
   byId("reuse").onclick = () => takePhoto(answer);
   byId("wish").onsubmit = (event) => {
     event.preventDefault();
-    if (underWay) underWay.abort();
-    else run();
+    if (underWay) {
+      underWay.abort();
+      byId("status").textContent = "Stopped";
+    } else run();
   };
 }
 
@@ -64,17 +66,6 @@ function takePhoto(file) {
 
 async function run() {
   const place = byId("picture-problem");
-  if (photo.size > maxBytes) {
-    // Asked for it, the service would close the connection before all is sent.
-    const detail = `It has ${bytes(photo.size)}; the limit is ${bytes(maxBytes)}.`;
-    showProblem(place, new Problem({ code: "upload_too_large", detail }));
-    return;
-  }
-  const form = new FormData();
-  form.append("image", photo);
-  const fields = { ...choice.fields, ...controlFields() };
-  if (!fields.format && photo.type === "image/tiff") fields.format = "png"; // browsers show no TIFF
-  for (const [name, value] of Object.entries(fields)) form.append(name, value);
   underWay = new AbortController();
   const { signal } = underWay;
   const started = performance.now();
@@ -83,23 +74,35 @@ async function run() {
   showButton(0);
   byId("status").textContent = "Working…";
   await guarded(place, async () => {
-    const response = await send(choice.path, { method: "POST", body: form, signal });
-    setAnswer(await fileOf(response));
+    checkSize(photo, maxBytes);
+    const { id, path } = choice; // another one may be chosen meanwhile
+    const response = await send(path, { method: "POST", body: wish(), signal });
+    setAnswer(await fileOf(response, id));
     byId("compare").scrollIntoView({ block: "nearest" });
     showOutcome(response, seconds());
     byId("status").textContent = `Done in ${duration(seconds())}`;
   });
   clearInterval(ticking);
   underWay = null;
-  if (place.firstChild || signal.aborted) byId("status").textContent = "";
+  if (place.firstChild) byId("status").textContent = "";
   showButton();
 }
 
-async function fileOf(response) {
+/** The form that is sent: the photo, and what is to be made of it. */
+function wish() {
+  const fields = { ...choice.fields, ...controlFields() };
+  if (!fields.format && photo.type === "image/tiff") fields.format = "png"; // browsers show no TIFF
+  const form = new FormData();
+  form.append("image", photo);
+  for (const [name, value] of Object.entries(fields)) form.append(name, value);
+  return form;
+}
+
+async function fileOf(response, id) {
   const blob = await response.blob();
   const kind = blob.type.split("/")[1];
   const stem = photo.name.replace(/\.\w+$/, "") || "picture";
-  return new File([blob], `${stem}-${choice.id}.${EXTENSIONS[kind] ?? kind}`, { type: blob.type });
+  return new File([blob], `${stem}-${id}.${EXTENSIONS[kind] ?? kind}`, { type: blob.type });
 }
 
 function setAnswer(file) {

@@ -64,6 +64,7 @@ export const WORDS = {
   scope_missing: ["This key is not for that.", "Ask the operator for one with this scope."],
   // The service
   queue_full: ["Many pictures are waiting.", "Try again in a moment."],
+  rate_limited: ["That is more than this key may ask for at a time.", "Wait a moment."],
   memory_full: ["Many large pictures are under way.", "Try again in a moment."],
   out_of_memory: ["The device ran out of memory.", "Try again later, or with a smaller picture."],
   busy: ["The service is busy.", "Try again in a moment."],
@@ -89,7 +90,7 @@ export function words(problem) {
 /** Show a problem in `place`, with further elements such as a button; what is no Problem is ours
  * to mend, and thrown on. */
 export function showProblem(place, problem, ...more) {
-  if (!problem.code) throw problem;
+  if (typeof problem.code !== "string") throw problem;
   const { headline, advice, detail } = words(problem);
   const texts = [make("strong", {}, headline), make("span", {}, advice)];
   if (detail) texts.push(make("small", {}, detail));
