@@ -98,9 +98,12 @@ class Batcher:
 
         Not for an account with fewer of them than another has.
         """
+        total = len(self._queue) + self._announced.total()
+        if total < self.queue_limit:
+            return
         held = Counter(item.account for item in self._queue) + self._announced
-        if held.total() >= self.queue_limit and not _greedier(held):
-            raise self._full(held.total())
+        if not _greedier(held):
+            raise self._full(total)
 
     @contextlib.contextmanager
     def announced(self) -> Iterator[None]:
@@ -111,7 +114,8 @@ class Batcher:
             yield
         finally:
             self._announced[account] -= 1
-            self._announced += Counter()  # forgets those at zero
+            if not self._announced[account]:
+                del self._announced[account]
             self._changed.set()
 
     async def submit(

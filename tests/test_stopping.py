@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import signal
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ import pytest
 
 from app.jobs import Job, Jobs
 from app.keys import KeyStore, Scope
+from conftest import ROOT
 from test_keys import bearing
 from test_server import Server
 from test_worker import PATIENCE_S, until
@@ -221,3 +224,15 @@ def test_the_training_goes_on_after_a_restart(session: Session) -> None:
         assert server.stop() == 0
         jobs.close()
     assert not any(child.is_running() for child in children)
+
+
+def test_what_hangs_is_ended() -> None:
+    """A process that does not come to its end in time is ended, and its exit code says so."""
+    hang = (
+        "import time; from app.server import _exit_at_the_latest as end; end(0.1); time.sleep(99)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", hang], check=False, cwd=ROOT, capture_output=True, timeout=90
+    )
+    assert ended.returncode == 1
+    assert b"not stopped in time" in ended.stdout + ended.stderr
