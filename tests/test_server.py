@@ -59,7 +59,7 @@ class Server:
             except httpx.TransportError:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-        until_ready(self.client)
+        until_ready(self.client, max(timeout_s, 90))
 
     def stop(self) -> int:
         self.client.close()
