@@ -49,7 +49,7 @@ def server(home: Path, key: str) -> Iterator[Server]:
     server = Server(home, home / "log", require_keys=True, max_pixels=10_000)
     server.client.headers["Authorization"] = f"Bearer {key}"
     try:
-        server.wait()
+        server.wait(240)
         yield server
     finally:
         server.stop()
