@@ -117,11 +117,11 @@ class Worker:
         owners: dict[str, str | None] | None = None,  # absent in jobs from before there were keys
     ) -> dict[str, Any]:
         """The workflow: the steps of a job, each recorded when it is done."""
-        from app.training_job import Paused, TrainingJob
-
         job_id = str(DBOS.workflow_id)
         log.info("job started", job=job_id)
         with self._working(job_id), self._ownership(job_id) as lost:
+            # Inside: importing torch can take so long that `_revive` would think nobody works.
+            from app.training_job import Paused, TrainingJob
 
             def should_stop() -> bool:
                 return lost.is_set() or self._stopping.is_set()
