@@ -106,6 +106,17 @@ def test_both_trainings_record_their_embedding(condition: str):
     assert objective.discriminator_step(batch, fakes)["face"].isfinite()
 
 
+def test_one_code_makes_people_alike():
+    """A training step compares what one code makes of two people; a person alone is alike."""
+    config = FaceConfig(code_length=4, base_channels=4, blocks=1)
+    torch.manual_seed(0)
+    objective = IdentityObjective(config, AnonymizerConfig(patch_channels=4), MobileFaceNet())
+    alone, _ = objective.generator_step({"face": faces(1)})
+    two, _ = objective.generator_step({"face": faces(2)})
+    assert alone["alike"].item() == pytest.approx(0, abs=1e-5)
+    assert 0 <= two["alike"].item() <= 2
+
+
 def test_missing_embedding(tmp_path: Path):
     """Without the embedding's weights the error says how to name them."""
     with pytest.raises(MissingFeatures, match="--features"):

@@ -21,18 +21,27 @@ from models.objective import Batch, GeneratorStep, Terms
 
 
 class IdentityObjective(FaceObjective):
-    """M = G(x, p) is somebody else, R = G(M, not p) is x again, W = G(M, q) is a third person."""
+    """M = G(x, p) is somebody else, R = G(M, not p) is x again, W = G(M, q) is a third person.
+
+    Who M is shall be for p to say, as in CIAGAN (Maximov et al. 2020), whose faces cannot be
+    restored: being unlike x is not enough, where M still tells x from other people.
+    """
 
     def __init__(
         self, generator: FaceConfig, config: AnonymizerConfig, embedding: MobileFaceNet
     ) -> None:
         super().__init__(generator, config, embedding)
-        self.weights |= {"restored": config.restored, "recognised": config.changed}
+        self.weights |= {
+            "restored": config.restored,
+            "recognised": config.changed,
+            "alike": config.alike,
+        }
 
     def generator_step(self, batch: Batch) -> GeneratorStep:
         x = batch["face"]
         generator = self.generators["identity"]
         p, p2, q = (torch.rand(len(x), self.code_length, device=x.device) < 0.5 for _ in range(3))
+        p = p[:1].expand_as(p)  # one for all, so that "alike" can compare people
         new, other = generator(pack_identity(torch.cat((x, x)), torch.cat((p, p2)))).chunk(2)
         kept = eight_bit(new)  # what a file holds
         restored, wrong = generator(
@@ -54,6 +63,7 @@ class IdentityObjective(FaceObjective):
             "different": losses.likeness(
                 torch.cat((new_one, new_one)), torch.cat((other_one, wrong_one)), self.margin
             ),
+            "alike": 2 - losses.likeness(new_one, new_one.roll(1, 0), -1.0),
             "kept": losses.mean_absolute_error(coarse(strangers), coarse(x).repeat(3, 1, 1, 1)),
         }
         return GeneratorStep(terms, {"face": fakes.detach()})

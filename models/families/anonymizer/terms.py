@@ -26,6 +26,8 @@ class AnonymizerConfig(Config):
         changed: of the new faces' likeness to the person, beyond `margin`; for "identity", of the
             unlikeness of the face brought back too.
         different: of the likeness of two codes' faces to each other.
+        alike: of the unlikeness of two people's new faces under one code ("identity" alone): who
+            comes out is then for the code to say, and the person is not to be told from others.
         kept: of the difference in light and pose: of pictures reduced to an eighth.
         around: of the difference outside the face, which a patch must join without a seam
             ("surroundings" alone; "identity" leaves it as it is).
@@ -37,6 +39,7 @@ class AnonymizerConfig(Config):
     restored: float = Field(30.0, ge=0)
     changed: float = Field(3.0, ge=0)
     different: float = Field(2.0, ge=0)
+    alike: float = Field(3.0, ge=0)
     kept: float = Field(5.0, ge=0)
     around: float = Field(10.0, ge=0)
     margin: float = Field(0.0, ge=-1, lt=1)
