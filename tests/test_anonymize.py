@@ -65,10 +65,10 @@ def anonymize(client: TestClient, file: bytes = PNG, **fields: object) -> httpx.
 
 
 def rgb(answer: httpx.Response | bytes | Image.Image) -> np.ndarray:
-    if isinstance(answer, httpx.Response):
-        answer = opened(answer)
-    elif isinstance(answer, bytes):
+    if isinstance(answer, bytes):
         answer = Image.open(BytesIO(answer))
+    elif not isinstance(answer, Image.Image):
+        answer = opened(answer)
     return np.asarray(answer.convert("RGB")).astype(int)
 
 
