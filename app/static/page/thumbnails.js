@@ -3,6 +3,7 @@
 export const THUMBNAILS = new Set([
   "cover",
   "facades",
+  "face-identity",
   "face-surroundings",
   "horse2zebra",
   "restore",
