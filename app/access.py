@@ -15,6 +15,7 @@ from app.accounts import Account, on_account
 from app.attempts import client_name
 from app.errors import KeysUnavailable, ScopeMissing, ServiceError, Unauthenticated, problem_of
 from app.keys import Key, KeyStore, Scope
+from app.paths import path_of
 from app.settings import Settings
 
 HEADER = "X-API-Key"
@@ -131,5 +132,5 @@ class AskForKey:
 
 
 def _is_open(scope: Connection) -> bool:
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
+    path = path_of(scope)
     return path in _OPEN or path.startswith(_OPEN_FOLDERS)

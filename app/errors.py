@@ -20,6 +20,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from app.paths import path_of
 from app.problem_response import ProblemResponse
 from models import errors as model_errors
 from models.errors import AnamorphError
@@ -332,7 +333,7 @@ def install(app: FastAPI) -> None:
 
 def _methods_at(request: Request) -> set[str]:
     """Return what all routes of the path take; Starlette tells those of the first alone."""
-    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    path = path_of(request.scope)
     return {
         method
         for route in iter_route_contexts(request.app.routes)

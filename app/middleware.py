@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import INTERNAL, NotReady, UploadTooLarge, problem, problem_of
 from app.metrics import Metrics
+from app.paths import path_of
 from app.problem_response import CODE
 
 log = structlog.get_logger()
@@ -101,7 +102,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        path = path_of(scope)
         setting, max_bytes = self.limits.get(path, self.limits[""])
         error = UploadTooLarge(f"the limit ({setting}) is {max_bytes:,} bytes")
         declared = Headers(scope=scope).get("content-length", "0")
@@ -129,7 +130,7 @@ class Leave:
         self.leaving = leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        path = path_of(scope)
         if scope["type"] != "http" or not self.leaving.is_set() or path in _TO_THE_END:
             await self.app(scope, receive, send)
             return

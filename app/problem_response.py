@@ -7,6 +7,8 @@ from typing import Any
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
+from app.paths import path_of
+
 OPENAI_FOLDER = "/v1/images/"
 CODE = "anamorph.problem"
 """Where a connection's scope has the code of the problem that it was answered with."""
@@ -28,7 +30,7 @@ class ProblemResponse(JSONResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[CODE] = self._members["code"]
-        if scope["path"].removeprefix(scope.get("root_path", "")).startswith(OPENAI_FOLDER):
+        if path_of(scope).startswith(OPENAI_FOLDER):
             self.body = self.render(self._members | {"error": self._as_openai()})
             self.headers["Content-Length"] = str(len(self.body))
         await super().__call__(scope, receive, send)

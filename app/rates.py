@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.accounts import current_account
 from app.errors import RateLimited, problem_of
+from app.paths import path_of
 
 WINDOW_S = 60
 REQUESTS, COMPUTE = "requests", "compute-seconds"  # the policies' names in the headers
@@ -113,7 +114,7 @@ class LimitRates:
         self.rates = rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        path = path_of(scope)
         limited = path.startswith("/v1/") and bool(_quotas())
         if scope["type"] != "http" or not limited:
             await self.app(scope, receive, send)

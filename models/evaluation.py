@@ -22,6 +22,7 @@ from models.evaluation_data import (
     UnpairedTest,
     UpscaleTest,
     direction_of,
+    held_out_pairs,
     pairs_of,
     parse_test,
     pictures_of,
@@ -116,8 +117,7 @@ def evaluate(
             return [stylize_table(answers, title, photos, terms, steps, content.starts)]
         case PairedData():
             paired = parse_test(PairedTest, table)
-            folders = {"train": (paired.test,), "targets": paired.targets}
-            pairs = pairs_of(recipe.data.model_copy(update=folders), data_root, limit)
+            pairs = held_out_pairs(recipe.data, paired, data_root, limit)
             colours = mean_colours(pairs_of(recipe.data, data_root, None))
             network = None if brief else load_vgg16((metrics.KID_LAYER,), features).to(device)
             return [paired_table(answers, paired.test, list(pairs), colours, network)]

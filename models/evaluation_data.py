@@ -152,6 +152,14 @@ def pairs_of(data: PairedData, root: Path, limit: int | None) -> Iterator[Pair]:
         yield rgb_of(condition), rgb_of(target)
 
 
+def held_out_pairs(
+    data: PairedData, test: PairedTest, root: Path, limit: int | None
+) -> Iterator[Pair]:
+    """Return the pairs of a test, read as the training's `data` is."""
+    folders = {"train": (test.test,), "targets": test.targets}
+    return pairs_of(data.model_copy(update=folders), root, limit)
+
+
 def recipe_of(loaded: LoadedGenerator) -> Recipe:
     """Return the recipe in a model's card; raises InvalidRecipe if there is none."""
     recipe = loaded.header.card.get("recipe")

@@ -19,7 +19,7 @@ from models.evaluation_data import (
     UnpairedTest,
     UpscaleTest,
     direction_of,
-    pairs_of,
+    held_out_pairs,
     parse_test,
     pictures_of,
     recipe_of,
@@ -66,8 +66,7 @@ def _test_pictures(loaded: LoadedGenerator, root: Path, count: int) -> list[Pixe
             return pictures_of(root, parse_test(StylizeTest, table).photos, count)
         case PairedData():
             paired = parse_test(PairedTest, table)
-            folders = {"train": (paired.test,), "targets": paired.targets}
-            pairs = pairs_of(recipe.data.model_copy(update=folders), root, count)
+            pairs = held_out_pairs(recipe.data, paired, root, count)
             return [condition for condition, _ in pairs]
         case UnpairedData():
             test = parse_test(UnpairedTest, table.get(direction_of(loaded, recipe), {}))
