@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 """(H, W, 3) RGB."""
 
-_LUMA = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
+_INPUT_BYTES = 12  # a pixel's, as float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +109,12 @@ async def _run(
         _check_answer(service, plan, height, width, answer_format)
         if share:
             share.resize(len(data) + _predicted_bytes(model, header, answer_format == "jpeg"))
-        whole = height * width * model.scale**2 <= service.settings.whole_pixels
+        seen = model.view.size(height, width)
+        whole = math.prod(seen) * model.scale**2 <= service.settings.whole_pixels
         tile_px = service.tile_px(model.scale)
-        foreseen_s = model.pace.seconds(height * width)
+        foreseen_s = model.pace.seconds(math.prod(seen))
         if not whole:
-            pixels = work_pixels(height, width, tile_px, model.rule)
+            pixels = work_pixels(*seen, tile_px, model.rule)
             place = held.enter_context(service.line.join(model.pace, pixels))
             foreseen_s = place.needs_s
         picture = await service.in_codecs(lambda: images.decode(data, limits))
@@ -133,7 +134,7 @@ async def _run(
             tiles = 1
         else:
             done = await _run_in_tiles(service, model, tensor, deadline, place)
-            tiles = tile_count(height, width, tile_px, model.rule)
+            tiles = tile_count(*model.view.size(height, width), tile_px, model.rule)
     except QueueFull:
         service.rates.charge(-foreseen_s)  # nothing was computed
         raise
@@ -212,26 +213,24 @@ def _predicted_bytes(model: Served, header: Header, opaque_jpeg: bool) -> int:
     Per pixel, JPEG takes a byte for the file, other encodings a copy of four and three for it.
     """
     encoding = (1 if opaque_jpeg else 7) * model.scale**2
-    per_pixel = 3 + 4 * model.scale**2 + max(4 * model.channels_in, encoding)
+    per_pixel = 3 + 4 * model.scale**2 + max(_INPUT_BYTES, encoding)
     return header.height * header.width * per_pixel
 
 
 def _to_tensor(rgb: Pixels, model: Served, *, padded: bool) -> Tensor:
-    """Turn pixels into the generator's input (C, H, W), mirrored at right and bottom to pad it."""
-    if padded:
-        rgb = model.rule.pad(rgb)
-    tensor = images.to_tensor(rgb)
-    if model.channels_in == 1:
-        return (tensor * _LUMA).sum(0, keepdim=True)
-    return tensor
+    """Turn pixels into the generator's input (C, h, w), mirrored at right and bottom to pad it."""
+    seen = model.view.look(rgb)
+    return model.view.to_tensor(model.rule.pad(seen) if padded else seen)
 
 
 def _encode(answer: Tensor | Pixels, picture: Picture, plan: Plan, answer_format: Format) -> bytes:
     """Crop, finish, rejoin the transparency and encode."""
     height, width = picture.rgb.shape[:2]
     if isinstance(answer, Tensor):
-        scale = plan.model.scale
-        answer = images.to_rgb(answer[:, : height * scale, : width * scale].expand(3, -1, -1))
+        scale, view = plan.model.scale, plan.model.view
+        seen_height, seen_width = view.size(height, width)
+        answer = answer[:, : seen_height * scale, : seen_width * scale]
+        answer = view.to_rgb(answer, picture.rgb)
     if plan.finish:
         answer = plan.finish(answer, picture.rgb)
     alpha = picture.alpha

@@ -14,6 +14,7 @@ from models.checkpoint import LoadedGenerator, load_generator
 from models.errors import InvalidCheckpoint
 from models.family import Family, SizeRule, Task
 from models.registry import ModelVersion
+from models.views import View, view_of
 
 _GOLDEN_PX = 64
 _PACE_PX = 384  # side of the answer
@@ -31,7 +32,7 @@ class Served:
     pace: Pace
     rule: SizeRule
     scale: int
-    channels_in: int
+    view: View
     parameters: int
 
     @property
@@ -87,9 +88,8 @@ def _open(
     cache: CompiledCache | None = None,
     before: Served | None = None,
 ) -> Served:
-    channels_in = int(getattr(loaded.config, "channels_in", 3))
-    if channels_in not in (1, 3) and loaded.family.task is not Task.ANONYMIZE:
-        raise InvalidCheckpoint(f"{label} takes {channels_in} channels, not a picture")
+    if loaded.family.task is not Task.ANONYMIZE:
+        _check_channels(loaded, label)
     engine = build_engine(loaded, device, cache)
     scale = loaded.family.scale(loaded.config)
     golden = probe_picture(loaded, _GOLDEN_PX)
@@ -107,7 +107,7 @@ def _open(
         pace=pace or measure_pace(engine, probe_picture(loaded, _PACE_PX // scale)),
         rule=loaded.family.size_rule(loaded.config),
         scale=scale,
-        channels_in=channels_in,
+        view=view_of(loaded.config),
         parameters=sum(p.numel() for p in loaded.module.parameters()),
     )
 
@@ -123,6 +123,14 @@ def _known_pace(before: Served | None, version: ModelVersion, engine: Engine) ->
     alike = (old.family, old.generator) == (new.family, new.generator)
     alike &= (before.engine.backend, before.engine.dtype) == (engine.backend, engine.dtype)
     return before.pace if alike else None
+
+
+def _check_channels(loaded: LoadedGenerator, label: str) -> None:
+    taken, given = (int(getattr(loaded.config, f"channels_{end}", 3)) for end in ("in", "out"))
+    if taken not in (1, 3) or given not in (1, 2, 3):
+        raise InvalidCheckpoint(
+            f"{label} turns {taken} channels into {given}, not a picture into another"
+        )
 
 
 def _check_answer(answer: Tensor, picture: Tensor, scale: int) -> None:

@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from models import lab
 from models.alignment import LANDMARKS
 from models.errors import ImageError, InvalidDataset
 from models.faces import Detector
 from models.mtcnn import MTCNN
 from models.pictures import Pictures, read_picture, reduced, resized, rgb_of, signed
 from models.recipe import (
+    ColoursData,
     ContentData,
     Data,
     FacesData,
@@ -180,6 +182,21 @@ class ContentSamples(Samples):
         return {"content": signed(self._augment(self._pictures[self._order[k]]))}
 
 
+class ColourSamples(Samples):
+    """The lightness of a crop, "a", and its chroma, "b"; see `models.lab`."""
+
+    def __init__(self, data: ColoursData, root: Path, seed: int) -> None:
+        super().__init__(seed)
+        self._pictures = Pictures(root, data.train)
+        self._order = _Shuffled(len(self._pictures), seed)
+        self._augment = _augmentation(data.load_px, data.crop_px, data.flip)
+
+    def draw(self, k: int) -> Sample:
+        photo = signed(self._augment(self._pictures[self._order[k]]))
+        lightness, chroma = lab.split(photo)
+        return {"a": lightness, "b": chroma}
+
+
 def held_out(count: int, every: int) -> range:
     """Return which of `count` pictures, every n-th, training leaves out; none for 0."""
     return range(0, count, every) if every else range(0)
@@ -248,6 +265,8 @@ def open_samples(data: Data, root: Path, seed: int, scale: int = 1) -> Samples:
             return HighResolutionSamples(data, root, seed, scale)
         case ContentData():
             return ContentSamples(data, root, seed)
+        case ColoursData():
+            return ColourSamples(data, root, seed)
         case FacesData():
             return FaceSamples(data, root, seed)
 

@@ -11,11 +11,13 @@ from typing import cast
 
 import torch
 
-from models import images, metrics
+from models import metrics
 from models.checkpoint import LoadedGenerator
+from models.colour_protocols import colour_table, mean_chroma_of
 from models.data import style_image
 from models.errors import InvalidRecipe
 from models.evaluation_data import (
+    ColoursTest,
     FacesTest,
     PairedTest,
     StylizeTest,
@@ -45,7 +47,8 @@ from models.protocols import (
     unpaired_table,
     upscale_table,
 )
-from models.recipe import ContentData, FacesData, PairedData, UnpairedData
+from models.recipe import ColoursData, ContentData, FacesData, PairedData, UnpairedData
+from models.views import view_of
 
 
 def evaluate(
@@ -129,6 +132,15 @@ def evaluate(
             network = load_vgg16((metrics.KID_LAYER,), features).to(device)
             title = f"{unpaired.source} to {unpaired.target}"
             return [unpaired_table(answers, title, source, target, reference, network)]
+        case ColoursData():
+            title = parse_test(ColoursTest, table).photos
+            photos = pictures_of(data_root, title, limit)
+            seen = (
+                photo
+                for folder in recipe.data.train
+                for photo in pictures_of(data_root, folder, None)
+            )
+            return [colour_table(answers, title, photos, mean_chroma_of(seen))]
         case FacesData():
             test = parse_test(FacesTest, table)
             return face_tables(loaded, data_root, recipe.data, test.people, limit, device)
@@ -141,11 +153,13 @@ def answerer(loaded: LoadedGenerator, device: torch.device) -> Answer:
     module = loaded.module.to(device)
     rule = loaded.family.size_rule(loaded.config)
     scale = loaded.family.scale(loaded.config)
+    view = view_of(loaded.config)
 
     @torch.no_grad()
     def answer(picture: Pixels) -> Pixels:
-        height, width = picture.shape[:2]
-        output = module(images.to_tensor(rule.pad(picture))[None].to(device))[0]
-        return images.to_rgb(output[:, : height * scale, : width * scale])
+        seen = view.look(picture)
+        height, width = seen.shape[:2]
+        output = module(view.to_tensor(rule.pad(seen))[None].to(device))[0].cpu()
+        return view.to_rgb(output[:, : height * scale, : width * scale], picture)
 
     return answer

@@ -69,6 +69,12 @@ class StylizeTest(Config):
     starts: tuple[Start, ...] = ("noise",)
 
 
+class ColoursTest(Config):
+    """[card.evaluation] of a colorizer: a folder of photos."""
+
+    photos: str
+
+
 class FacesTest(Config):
     """[card.evaluation] of an anonymizer, beside the faces its training held out.
 

@@ -7,6 +7,7 @@ family's own decides:
     upscale, adversarial stage    perceptual distance; PSNR where no VGG16 weights are given
     translate, paired             mean absolute difference
     translate, unpaired           kernel distance
+    translate, colours            chroma distance
     stylize                       objective
 
 A new version passes while it is no worse than the serving one by more than the figure's noise
@@ -134,7 +135,7 @@ def _metric(loaded: LoadedGenerator, tables: Sequence[Table]) -> str:
         card = loaded.header.card
         stage = card.get("recipe", {}).get("objective", {}).get("stage", card.get("stage"))
         return "perceptual" if stage == "adversarial" and "perceptual" in columns else "PSNR"
-    return next(column for column in ("L1", "KID", "objective") if column in columns)
+    return next(column for column in ("L1", "KID", "objective", "chroma") if column in columns)
 
 
 def _figures(tables: Sequence[Table], metric: str) -> dict[str, float]:

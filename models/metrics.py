@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 -- the name PyTorch's users know it by
 
-from models import images
+from models import images, lab
 from models.errors import InvalidDataset
 from models.features import VGG16
 from models.images import Pixels
@@ -149,3 +149,18 @@ def kernel_distance(x: Tensor, y: Tensor) -> KernelDistance:
     without_y = estimate(sum_x, m, sum_y - 2 * within_y, n - 1, sum_xy - between.sum(0))
     variance = (m - 1) * without_x.var(correction=0) + (n - 1) * without_y.var(correction=0)
     return KernelDistance(float(estimate(sum_x, m, sum_y, n, sum_xy)), float(variance.sqrt()))
+
+
+def chroma_distance(answer: Pixels, target: Pixels) -> float:
+    """Mean over pixels of the distance between two pictures' (a*, b*) of CIELAB."""
+    ours, theirs = (lab.split(images.to_tensor(picture))[1] for picture in (answer, target))
+    return float((ours - theirs).norm(dim=0).mean()) * lab.CHROMA_SCALE
+
+
+def colourfulness(rgb: Pixels) -> float:
+    """M3 of Hasler and Suesstrunk 2003, equation 9: 0 for grey, about 109 for "extremely"."""
+    red, green, blue = rgb.astype(np.float64).transpose(2, 0, 1)
+    opponents = red - green, (red + green) / 2 - blue
+    spread = np.hypot(*(plane.std() for plane in opponents))
+    offset = np.hypot(*(plane.mean() for plane in opponents))
+    return float(spread + 0.3 * offset)

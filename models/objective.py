@@ -29,13 +29,13 @@ class Objective(nn.Module):
 
     Attributes:
         config_type: hyperparameters of the objective, the recipe's [objective] table.
-        data_kind: the kind of data set whose batches it takes.
+        data_kinds: the kinds of data set whose batches it takes.
         weights: factor of each generator term in the generator's loss.
         conventions: facts a checkpoint must record, such as the feature network's input scale.
     """
 
     config_type: ClassVar[type[Config]]
-    data_kind: ClassVar[str]
+    data_kinds: ClassVar[tuple[str, ...]]
 
     weights: Mapping[str, float]
     conventions: Mapping[str, Any]

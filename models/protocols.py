@@ -49,7 +49,8 @@ _BICUBIC, _INPUT, _PHOTO = "bicubic (Pillow)", "input unchanged", "photo unchang
 _COLOUR_STEP = 85  # 4 levels a channel tell the colours of label maps apart, however noisy
 
 FACE_UNCHANGED = "unchanged"
-WITHOUT_MODEL = (_BICUBIC, _INPUT, _PHOTO, FACE_UNCHANGED)
+GREY = "grey"
+WITHOUT_MODEL = (_BICUBIC, _INPUT, _PHOTO, FACE_UNCHANGED, GREY)
 """The rows that say what can be had without any model; each table has one of them."""
 
 

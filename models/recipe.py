@@ -61,6 +61,16 @@ class ContentData(Config):
     flip: bool = True
 
 
+class ColoursData(Config):
+    """Photos: their lightness, "a", and the chroma it lacks, "b"."""
+
+    kind: Literal["colours"]
+    train: tuple[str, ...]
+    load_px: int = Field(224, ge=8)
+    crop_px: int = Field(192, ge=8)
+    flip: bool = True
+
+
 class FacesData(Config):
     """Aligned faces, one a picture, with the eyes where `models.alignment` puts them.
 
@@ -82,7 +92,7 @@ class FacesData(Config):
 
 
 Data = Annotated[
-    PairedData | UnpairedData | HighResolutionData | ContentData | FacesData,
+    PairedData | UnpairedData | HighResolutionData | ContentData | ColoursData | FacesData,
     Field(discriminator="kind"),
 ]
 
@@ -149,13 +159,27 @@ class Recipe(Config):
             raise ValueError(f"no family is called {self.family!r}; there are {sorted(FAMILIES)}")
         checks = {"generator": self.generator_config, "objective": self.objective_config}
         wrong = [fault for table, check in checks.items() for fault in _faults_of(check, table)]
-        kind = self.objective_type().data_kind
-        if self.data.kind != kind:
-            wrong.append(f"data.kind: {self.family} trains on {kind} data, not on {self.data.kind}")
+        kinds = self.objective_type().data_kinds
+        if self.data.kind not in kinds:
+            wanted = " or ".join(kinds)
+            wrong.append(
+                f"data.kind: {self.family} trains on {wanted} data, not on {self.data.kind}"
+            )
         if wrong:
             raise ValueError("; ".join(wrong))
+        self._check_channels()
         self._check_crop()
         return self
+
+    def _check_channels(self) -> None:
+        config = self.generator_config()
+        channels = [getattr(config, f"channels_{end}", 3) for end in ("in", "out")]
+        wanted = [1, 2] if isinstance(self.data, ColoursData) else [3, 3]
+        if self.family == "pix2pix" and channels != wanted:
+            raise ValueError(
+                f"generator: {self.data.kind} data take channels_in = {wanted[0]} and "
+                f"channels_out = {wanted[1]}"
+            )
 
     def _check_crop(self) -> None:
         family, config = FAMILIES[self.family], self.generator_config()

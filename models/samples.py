@@ -10,10 +10,12 @@ import torch
 
 from models import images
 from models.checkpoint import LoadedGenerator
+from models.colour_protocols import painted
 from models.data import held_out
 from models.errors import InvalidRecipe
 from models.evaluation import answerer
 from models.evaluation_data import (
+    ColoursTest,
     PairedTest,
     StylizeTest,
     UnpairedTest,
@@ -29,7 +31,7 @@ from models.face_evaluation import FaceRunner
 from models.family import Task
 from models.images import Pixels
 from models.pictures import Pictures, rgb_of
-from models.recipe import ContentData, FacesData, PairedData, UnpairedData
+from models.recipe import ColoursData, ContentData, FacesData, PairedData, UnpairedData
 
 _CELL_PX = 160
 
@@ -71,6 +73,9 @@ def _test_pictures(loaded: LoadedGenerator, root: Path, count: int) -> list[Pixe
         case UnpairedData():
             test = parse_test(UnpairedTest, table.get(direction_of(loaded, recipe), {}))
             return pictures_of(root, test.source, count)
+        case ColoursData():
+            photos = pictures_of(root, parse_test(ColoursTest, table).photos, count)
+            return [painted(photo, torch.zeros(2)) for photo in photos]
         case FacesData():
             faces = Pictures(root, recipe.data.train)
             kept = held_out(len(faces), recipe.data.held_out)[:count]

@@ -14,12 +14,14 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from app.main import create_app
+from models import images, lab
 from models.images import Format
 from tiny import encoded, opened, photo, publish_models, tiny_settings, until_ready
 
 TASKS = [
     ("/v1/translate", {"model": "facades"}, 1),
     ("/v1/translate", {"model": "horse2zebra"}, 1),
+    ("/v1/translate", {"model": "colorize"}, 1),
     ("/v1/upscale", {}, 4),
     ("/v1/stylize", {"style": "starry-night"}, 1),
 ]
@@ -279,10 +281,26 @@ def test_large_pictures_run_in_tiles(tmp_path: Path, client: TestClient) -> None
     assert int(tiles.removeprefix("tiles=")) > 1
 
 
+@pytest.mark.parametrize("size", [(24, 40), (700, 1000)])
+def test_colour_leaves_the_lightness(client: TestClient, size: tuple[int, int]) -> None:
+    """A grey photo of any size gets colours, and at every pixel keeps its lightness."""
+    grey = photo(*size, mode="L")
+    fields = {"model": "colorize", "format": "png"}
+    response = client.post("/v1/translate", data=fields, files={"image": encoded(grey)})
+    painted = opened(response)
+    assert "tiles=1" in response.headers["x-compute"]
+    assert np.ptp(pixels(painted), axis=2).max() > 5
+    before, after = (
+        lab.split(images.to_tensor(pixels(p).astype(np.uint8)))[0] for p in (grey, painted)
+    )
+    assert (before - after).abs().max() * 50 < 0.5
+
+
 def test_models_are_listed(client: TestClient) -> None:
     """Every promoted model is listed with its task, family and digest."""
     listed = {model["name"]: model for model in client.get("/v1/models").json()}
     assert {name: model["task"] for name, model in listed.items()} == {
+        "colorize": "translate",
         "facades": "translate",
         "horse2zebra": "translate",
         "srgan-x4": "upscale",

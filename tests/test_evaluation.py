@@ -26,6 +26,7 @@ RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"
 UNPAIRED = {"source": "warm", "target": "cold", "reference": "cold"}
 TESTS: dict[str, Any] = {
     "pix2pix": {"test": "pairs"},
+    "pix2pix-colours": {"photos": "cold"},
     "cyclegan": {"AtoB": UNPAIRED},
     "srgan-regression": {"sets": ["bench"]},
     "style": {"photos": "warm", "limit": 1, "starts": ["photo", "noise"]},
@@ -82,6 +83,7 @@ def measured(path: Path, data: Path, **options: Any) -> Table:
     ("stage", "columns", "baselines"),
     [
         ("pix2pix", ["L1", "KID", "+-"], ["unchanged", "input colour", "two halves"]),
+        ("pix2pix-colours", ["chroma", "colourfulness"], ["grey", "mean chroma", "the photos"]),
         ("cyclegan", ["KID", "+-"], ["unchanged", "real against real"]),
         ("srgan-regression", ["PSNR", "SSIM", "perceptual"], ["bicubic"]),
         ("style", ["objective", "/ photo", "/ noise"], ["from the photo", "noise", "unchanged"]),

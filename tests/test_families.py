@@ -23,6 +23,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("pix2pix", {"base_channels": 4, "depth": 5}),
     ("pix2pix", {"base_channels": 4, "depth": 6, "statistics": "running"}),
     ("pix2pix", {"base_channels": 4, "depth": 5, "norm": "instance", "channels_in": 1}),
+    ("pix2pix", {"base_channels": 4, "depth": 5, "channels_in": 1, "channels_out": 2}),
     ("cyclegan", {"base_channels": 4, "blocks": 1}),
     ("cyclegan", {"base_channels": 4, "blocks": 2, "upsampling": "transposed", "dropout": 0.5}),
     ("cyclegan", {"base_channels": 4, "blocks": 1, "norm": "batch"}),
@@ -66,12 +67,13 @@ def test_every_family_has_a_variant():
 
 @pytest.mark.parametrize("size", [(1, 1), (17, 40), (33, 24)])
 def test_output_size(built: tuple[Family, Any, nn.Module], size: tuple[int, int]):
-    """Padded by its size rule, a picture of any size gives RGB of `scale` times that size."""
+    """Padded by its size rule, a picture of any size gives one of `scale` times that size."""
     kind, config, generator = built
     x = pictures(kind, config, *size)
     answer = generator(x)
     scale = kind.scale(config)
-    assert answer.shape == (1, 3, scale * x.shape[2], scale * x.shape[3])
+    channels = getattr(config, "channels_out", 3)
+    assert answer.shape == (1, channels, scale * x.shape[2], scale * x.shape[3])
     assert answer.isfinite().all()
 
 

@@ -45,7 +45,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"generator": {"depth": 99}}, r"^generator\.depth: [^\n]*$"),
     ({"generator": {"depht": 5}}, r"^generator\.depht: [^\n]*$"),
     ({"objective": {"l1": -1}, "generator": {"wings": 2}}, r"generator\.wings.*objective\.l1"),
-    ({"data": {"kind": "content", "train": ["a"], "style": "b"}}, "paired data, not on content"),
+    ({"data": {"kind": "content", "train": ["a"], "style": "b"}}, "paired or colours data, not on"),
     ({"data": {"kind": "video"}}, "data"),
     ({"data": {"kind": "paired", "train": ["a"], "crop_px": 40}}, r"data\.crop_px.*multiple of 32"),
     ({"models": {"AtoB": "../escape"}}, r"models\.AtoB"),

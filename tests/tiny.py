@@ -19,6 +19,11 @@ from models.registry import Registry
 
 MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "facades": ("pix2pix", {"base_channels": 4, "depth": 5, "norm": "instance"}, {}),
+    "colorize": (
+        "pix2pix",
+        {"channels_in": 1, "channels_out": 2, "base_channels": 4, "depth": 5, "norm": "instance"},
+        {},
+    ),
     "horse2zebra": ("cyclegan", {"base_channels": 4, "blocks": 1}, {"licence": "CC0"}),
     "srresnet-x4": ("srgan", {"channels": 8, "blocks": 1, "batch_norm": False}, {}),
     "srgan-x4": (

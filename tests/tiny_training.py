@@ -17,6 +17,7 @@ from pictures import save
 
 STAGES = (
     "pix2pix",
+    "pix2pix-colours",
     "cyclegan",
     "srgan-regression",
     "srgan-adversarial",
@@ -29,6 +30,7 @@ _DATA: dict[str, dict[str, Any]] = {
     "paired": {"train": ["pairs"], "load_px": 36, "crop_px": 32},
     "unpaired": {"a": ["warm"], "b": ["cold"], "load_px": 36, "crop_px": 32},
     "highres": {"train": ["warm"], "crop_px": 32},
+    "colours": {"train": ["warm"], "load_px": 36, "crop_px": 32},
     "content": {
         "train": ["warm"], "style": "style.png", "style_px": 32, "load_px": 36, "crop_px": 32,
     },
@@ -42,6 +44,18 @@ _STAGES: dict[str, dict[str, Any]] = {
         "models": {"AtoB": "pairs"},
         "data": "paired",
         "generator": {"base_channels": 4, "depth": 5, "norm": "instance_affine"},
+        "objective": _PATCH,
+    },
+    "pix2pix-colours": {
+        "models": {"AtoB": "colours"},
+        "data": "colours",
+        "generator": {
+            "channels_in": 1,
+            "channels_out": 2,
+            "base_channels": 4,
+            "depth": 5,
+            "norm": "instance",
+        },
         "objective": _PATCH,
     },
     "cyclegan": {

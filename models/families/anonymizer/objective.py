@@ -20,7 +20,7 @@ class AnonymizerObjective(Objective):
     """Batches hold "face", (B, 3, 128, 128) in [-1, 1]; for "surroundings", its "landmarks" too."""
 
     config_type = AnonymizerConfig
-    data_kind = "faces"
+    data_kinds = ("faces",)
 
     @classmethod
     def build(

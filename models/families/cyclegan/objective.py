@@ -75,7 +75,7 @@ class CycleGANObjective(Objective):
     """Batches hold "a" and "b", unrelated (B, 3, H, W) in [-1, 1]."""
 
     config_type = CycleGANConfig
-    data_kind = "unpaired"
+    data_kinds = ("unpaired",)
 
     def __init__(self, generator: ResNetConfig, config: CycleGANConfig) -> None:
         super().__init__()

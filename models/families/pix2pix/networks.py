@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.blocks import Norm, has_bias, initialise_gan, norm_layer, per_image_batch_norm
@@ -16,6 +16,8 @@ class UNetConfig(Config):
     """Hyperparameters of `UNetGenerator`.
 
     Attributes:
+        channels_in: 3, or 1 for the grey picture.
+        channels_out: 3, 1, or 2 for the chroma that a picture's lightness, channels_in 1, lacks.
         depth: halvings, down to 1 x 1 for a side of 2**depth: 7 for 128 px, 8 for 256 px.
         dropout: rate in the `depth` - 5 innermost steps up, the paper's noise; in training only.
         statistics: whose statistics BatchNorm uses outside training: those gathered in training
@@ -29,6 +31,12 @@ class UNetConfig(Config):
     norm: Norm = "batch"
     dropout: float = Field(0.5, ge=0, lt=1)
     statistics: Literal["running", "image"] = "image"
+
+    @model_validator(mode="after")
+    def _check_channels(self) -> UNetConfig:
+        if self.channels_out == 2 and self.channels_in != 1:
+            raise ValueError("channels_out 2 is chroma, which is made for channels_in 1")
+        return self
 
 
 class UNetGenerator(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models import losses
+from models import lab, losses
 from models.blocks import Norm, PatchGAN, initialise_gan
 from models.families.pix2pix.networks import UNetConfig, build_generator
 from models.family import Config
@@ -31,10 +31,13 @@ class Pix2PixConfig(Config):
 
 
 class Pix2PixObjective(Objective):
-    """Batches hold "a" (condition) and "b" (target), (B, C, H, W) in [-1, 1]."""
+    """Batches hold "a" (condition) and "b" (target), (B, C, H, W) in [-1, 1].
+
+    Of colours, "a" is lightness and "b" chroma, as `models.lab` scales them.
+    """
 
     config_type = Pix2PixConfig
-    data_kind = "paired"
+    data_kinds = ("paired", "colours")
 
     def __init__(self, generator: UNetConfig, config: Pix2PixConfig) -> None:
         super().__init__()
@@ -71,4 +74,8 @@ class Pix2PixObjective(Objective):
         return {"pair": losses.vanilla_discriminator(real, fake)}
 
     def preview(self, generators: Mapping[str, nn.Module], batch: Batch) -> list[Tensor]:
-        return [batch["a"], generators["AtoB"](batch["a"]), batch["b"]]
+        a, b = batch["a"], batch["b"]
+        fake = generators["AtoB"](a)
+        if b.shape[1] == 2:
+            return [lab.join(a, chroma) for chroma in (torch.zeros_like(b), fake, b)]
+        return [a, fake, b]

@@ -38,7 +38,7 @@ class SRGANObjective(Objective):
     """Batches hold "low" (B, 3, H, W) and "high" (B, 3, scale * H, scale * W) in [-1, 1]."""
 
     config_type = SRGANConfig
-    data_kind = "highres"
+    data_kinds = ("highres",)
     features: VGG16 | None
 
     def __init__(self, generator: SRConfig, config: SRGANConfig, features: Path | None) -> None:

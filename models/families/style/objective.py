@@ -85,7 +85,7 @@ class StyleObjective(Objective):
     """Batches hold "content", (B, 3, H, W) in [-1, 1]."""
 
     config_type = StyleConfig
-    data_kind = "content"
+    data_kinds = ("content",)
 
     def __init__(self, generator: TransformerConfig, terms: PerceptualTerms) -> None:
         super().__init__()
