@@ -195,3 +195,16 @@ def bilinear(x: Tensor, scale: int) -> Tensor:
     return torch.nn.functional.interpolate(
         x, scale_factor=float(scale), mode="bilinear", align_corners=False
     )
+
+
+def as_displayed(picture: Tensor) -> Tensor:
+    """Clamp to [-1, 1] in such a way that gradient descent brings values from outside back.
+
+    The projected gradient: outside, it is that at the bound where its descent points inwards, and
+    zero where it points further out.
+    """
+    raw = picture.detach()
+    shown = picture + (raw.clamp(-1, 1) - raw)
+    if shown.requires_grad:
+        shown.register_hook(lambda grad: grad.where((raw.abs() <= 1) | (grad * raw > 0), 0))
+    return shown

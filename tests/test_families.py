@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.blocks import PatchGAN, parameter_count
+from models.blocks import PatchGAN, as_displayed, parameter_count
 from models.checkpoint import Header, load_generator, save_generator, skeleton
 from models.errors import InvalidCheckpoint
 from models.families import FAMILIES, family
@@ -193,3 +193,13 @@ def test_dropout_sits_in_the_innermost_steps():
         if any(isinstance(layer, nn.Dropout) for layer in step)
     ]
     assert dropping == [5, 6, 7]
+
+
+def test_what_is_displayed_can_come_back():
+    """Beyond white, gradient descent sees the clamped value and moves only back inside."""
+    raw = torch.tensor([-2.0, -0.5, 0.5, 2.0, 2.0], requires_grad=True)
+    shown = as_displayed(raw)
+    assert shown.tolist() == [-1, -0.5, 0.5, 1, 1]
+    (shown * torch.tensor([-1.0, 1, -1, 1, -1])).sum().backward()
+    assert raw.grad is not None
+    assert raw.grad.tolist() == [-1, 1, -1, 1, 0]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from models.families.style.gatys import objective, optimise
-from models.families.style.objective import PerceptualTerms, StyleConfig
+from models.families.style.networks import TransformerConfig
+from models.families.style.objective import PerceptualTerms, StyleConfig, StyleObjective
 from models.features import VGG16
 
 
@@ -66,3 +67,19 @@ def test_the_weights_count(photo: Tensor):
     named = measure(answer, measure.target(photo))
     expected = 2 * named["content"] + 3 * named["style"] + 5 * named["total_variation"]
     torch.testing.assert_close(objective(answer, measure.target(photo), measure), expected)
+
+
+def test_a_style_is_judged_as_displayed(photo: Tensor):
+    """A generator's terms are those of its clamped answer, which is what a client gets."""
+    style = StyleObjective(TransformerConfig(base_channels=4, blocks=1), terms())
+    generator = style.generators["stylize"]
+    with torch.no_grad():
+        for parameter in generator.decode[-1].parameters():
+            parameter.mul_(20)
+        answer = generator(photo)
+    assert answer.abs().max() > 1.5
+    found = style.generator_step({"content": photo}).terms
+    expected = style.terms(answer.clamp(-1, 1), style.terms.target(photo))
+    assert {name: term.item() for name, term in found.items()} == pytest.approx(
+        {name: term.item() for name, term in expected.items()}
+    )

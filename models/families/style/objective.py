@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models import losses
+from models.blocks import as_displayed
 from models.families.style.networks import TransformerConfig, build_generator
 from models.family import Config
 from models.features import CONVENTION, VGG16, load_vgg16
@@ -109,7 +110,8 @@ class StyleObjective(Objective):
 
     def generator_step(self, batch: Batch) -> GeneratorStep:
         content = batch["content"]
-        answer = self.generators["stylize"](content)
+        # Judged by what is served: a style's contrast that lies beyond white is lost there.
+        answer = as_displayed(self.generators["stylize"](content))
         return GeneratorStep(self.terms(answer, self.terms.target(content)), {})
 
     def preview(self, generators: Mapping[str, nn.Module], batch: Batch) -> list[Tensor]:
