@@ -206,5 +206,7 @@ def as_displayed(picture: Tensor) -> Tensor:
     raw = picture.detach()
     shown = picture + (raw.clamp(-1, 1) - raw)
     if shown.requires_grad:
-        shown.register_hook(lambda grad: grad.where((raw.abs() <= 1) | (grad * raw > 0), 0))
+        shown.register_hook(  # type: ignore[no-untyped-call]
+            lambda grad: grad.where((raw.abs() <= 1) | (grad * raw > 0), 0)
+        )
     return shown
