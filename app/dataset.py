@@ -78,10 +78,13 @@ class Dataset:
         except OSError as error:
             return f"{path} cannot be read ({error.strerror})"
 
-    def recipe_tables(self, direction: str = "AtoB") -> tuple[dict[str, Any], dict[str, Any]]:
+    def recipe_tables(
+        self, family: str, direction: str = "AtoB"
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return a recipe's [data] table and its card's [evaluation] table.
 
-        Paths start from the folder of all datasets. `direction` is of paired data.
+        Paths start from the folder of all datasets. `direction` is of paired data. From photos an
+        upscaler learns detail, a translation by pairs their colours.
         """
 
         def path(part: str) -> str:
@@ -104,6 +107,8 @@ class Dataset:
                     }
                     for way, (source, target) in sides.items()
                 }
+            case "highres" if family == "pix2pix":
+                return {"kind": "colours", "train": [path("train")]}, {"photos": path("test")}
             case "highres":
                 return {"kind": "highres", "train": [path("train")]}, {"sets": [path("test")]}
             case "style":

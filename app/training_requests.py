@@ -15,6 +15,7 @@ from models.family import Config
 from models.recipe import Recipe, parse_recipe
 from models.registry import ModelVersion, Registry
 
+# By family, and for colours that pix2pix learns from photos.
 # Sized for a machine without a GPU: a result worth a look within an hour on two cores.
 _PATCH = {"patch_channels": 32}
 _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
@@ -22,6 +23,19 @@ _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         "data": {"load_px": 286, "crop_px": 256},
         "generator": {"base_channels": 16, "norm": "instance_affine", "dropout": 0.0},
         "objective": _PATCH,
+        "training": {"steps": 1500, "batch": 4, "learning_rate": 4e-4, "ema": 0.997},
+    },
+    "colours": {
+        "data": {"load_px": 224, "crop_px": 192},
+        "generator": {
+            "channels_in": 1,
+            "channels_out": 2,
+            "base_channels": 32,
+            "depth": 6,
+            "norm": "instance_affine",
+            "dropout": 0.0,
+        },
+        "objective": _PATCH | {"l1": 30.0},
         "training": {"steps": 1500, "batch": 4, "learning_rate": 4e-4, "ema": 0.997},
     },
     "cyclegan": {
@@ -79,7 +93,9 @@ def recipe_of(
         InvalidRecipe: naming each key that is wrong.
         DatasetNotFound, ModelNotFound: there is no such dataset or base model.
     """
-    data, evaluation = datasets.get(request.dataset, caller).recipe_tables(request.direction)
+    data, evaluation = datasets.get(request.dataset, caller).recipe_tables(
+        request.family, request.direction
+    )
     if request.base:
         check_visible(registry, request.base.partition("@")[0], caller)
     base = registry.resolve(request.base) if request.base else None
@@ -90,7 +106,7 @@ def recipe_of(
         raise InvalidRecipe("; ".join(f"data.{key}: is for the dataset to say" for key in wrong))
     if "steps" in asked.training:
         raise InvalidRecipe("training.steps: give steps or minutes beside the hyperparameters")
-    defaults = _DEFAULTS[request.family]
+    defaults = _DEFAULTS["colours" if data["kind"] == "colours" else request.family]
     training = defaults["training"] | _REPORTS | asked.training
     if base and "learning_rate" not in asked.training:
         training["learning_rate"] *= _FINE_TUNING

@@ -112,7 +112,7 @@ def test_layouts(store: DatasetStore, tmp_path: Path, kind: Any, entries, counts
     assert dataset.sizes == {"min": 32, "median": 32, "max": 32}
     assert store.get(dataset.id) == dataset == store.list()[0]
     dataset.verify()
-    table, evaluation = dataset.recipe_tables("BtoA")
+    table, evaluation = dataset.recipe_tables("any", "BtoA")
     sizes = {"crop_px": 32} if kind == "highres" else {"load_px": 32, "crop_px": 32}
     data = TypeAdapter(Data).validate_python(table | sizes)
     samples = training_data.open_samples(data, store.root, seed=0, scale=4)
@@ -324,7 +324,7 @@ def test_photos_are_a_test_set(store: DatasetStore, tmp_path: Path) -> None:
     """An upscaler's test photos are cropped to a multiple of the scale, reduced as in training."""
     entries = {f"{i}.png": picture(i, 33, 46) for i in range(4)}
     dataset, _ = store.add(upload(tmp_path, entries), "mine", "highres")
-    _, evaluation = dataset.recipe_tables()
+    _, evaluation = dataset.recipe_tables("srgan")
     [low], [high] = upscale_test_pictures(store.root, evaluation["sets"][0], 4)
     assert (low.shape, high.shape) == ((8, 11, 3), (32, 44, 3))
     [name] = [path for path in dataset.checksums if path.startswith("test")]

@@ -22,6 +22,7 @@ from models.errors import InvalidRecipe
 from models.registry import Registry
 from models.training import STATE_FILE
 from tiny_jobs import add_pairs, tiny_request, training_settings
+from tiny_training import write_data
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 JOB = "0123456789abcdef0123456789abcdef"
@@ -91,6 +92,22 @@ def test_a_job_trains_compares_publishes_and_promotes(home: Path, dataset: str) 
     kinds = [event.kind for event in JobFolder(home, JOB).events()]
     assert kinds[0] == kinds[-1] == "state"
     assert {"progress", "sample", "verdict", "published"} <= set(kinds)
+
+
+def test_photos_teach_their_colours(home: Path, dataset_home: Path) -> None:
+    """A translation trained on photos becomes a colorizer, which its distance in chroma judges."""
+    photos = dataset_home / "photos"
+    if not photos.exists():
+        write_data(photos, 8)
+    dataset, _ = DatasetStore(dataset_home).add(photos / "warm", "photos", "highres")
+    done = start(home, tiny_request(dataset.id, name="colours")).run(now)
+    card = registry_of(home).resolve("colours@1").header.card
+    assert done["published"] == "colours@1"
+    assert card["gate"]["metric"] == "chroma"
+    assert (
+        card["recipe"]["generator"] | {"channels_in": 1, "channels_out": 2}
+        == (card["recipe"]["generator"])
+    )
 
 
 def test_a_name_goes_to_the_key_that_publishes_first(home: Path, dataset: str) -> None:
