@@ -169,31 +169,32 @@ class HighResolutionSamples(Samples):
         return {"low": signed(reduced(high, self._scale)), "high": signed(high)}
 
 
-class ContentSamples(Samples):
+class PhotoSamples(Samples):
+    """Base of the kinds that take crops of one set of photos."""
+
+    def __init__(self, data: ContentData | ColoursData, root: Path, seed: int) -> None:
+        super().__init__(seed)
+        self._pictures = Pictures(root, data.train)
+        self._order = _Shuffled(len(self._pictures), seed)
+        self._augment = _augmentation(data.load_px, data.crop_px, data.flip)
+
+    def photo(self, k: int) -> Tensor:
+        """Draw a crop, (3, H, W) in [-1, 1]."""
+        return signed(self._augment(self._pictures[self._order[k]]))
+
+
+class ContentSamples(PhotoSamples):
     """A crop of a photo, "content"."""
 
-    def __init__(self, data: ContentData, root: Path, seed: int) -> None:
-        super().__init__(seed)
-        self._pictures = Pictures(root, data.train)
-        self._order = _Shuffled(len(self._pictures), seed)
-        self._augment = _augmentation(data.load_px, data.crop_px, data.flip)
-
     def draw(self, k: int) -> Sample:
-        return {"content": signed(self._augment(self._pictures[self._order[k]]))}
+        return {"content": self.photo(k)}
 
 
-class ColourSamples(Samples):
+class ColourSamples(PhotoSamples):
     """The lightness of a crop, "a", and its chroma, "b"; see `models.lab`."""
 
-    def __init__(self, data: ColoursData, root: Path, seed: int) -> None:
-        super().__init__(seed)
-        self._pictures = Pictures(root, data.train)
-        self._order = _Shuffled(len(self._pictures), seed)
-        self._augment = _augmentation(data.load_px, data.crop_px, data.flip)
-
     def draw(self, k: int) -> Sample:
-        photo = signed(self._augment(self._pictures[self._order[k]]))
-        lightness, chroma = lab.split(photo)
+        lightness, chroma = lab.split(self.photo(k))
         return {"a": lightness, "b": chroma}
 
 
