@@ -5,3 +5,6 @@ FACE_PX = 128
 
 CENTRE_PX, RADII_PX = (64.0, 70.0), (42.0, 52.0)
 """Of the upright ellipse, (x, y), that holds everything which tells whose face it is."""
+
+BOX = (31.9, 24.0, 97.2, 115.3)
+"""The box that MTCNN puts around an aligned face, (left, top, right, bottom)."""

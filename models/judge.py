@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.alignment import BOX
 from models.errors import MissingFeatures
+from models.face_geometry import BOX
 from models.images import Pixels
 
 SAME_PERSON = 0.6

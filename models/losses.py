@@ -97,3 +97,11 @@ def likeness(embedding: Tensor, other: Tensor, margin: float = 0.0) -> Tensor:
     (B, D) embeddings of unit length, row by row; a margin of -1 gives the mean cosine plus one.
     """
     return ((embedding * other).sum(1) - margin).clamp_min(0).mean()
+
+
+def face_classification(confidence: Tensor) -> Tensor:
+    """-E[log p], the cross-entropy of a detector for faces (Zhang et al. 2016, equation 1).
+
+    (B,) probabilities that each picture is a face; one below 1e-7 counts as that.
+    """
+    return -confidence.clamp_min(1e-7).log().mean()

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.alignment import BOX, FACE_PX, LANDMARKS, Alignment
+from models.alignment import LANDMARKS, Alignment
+from models.face_geometry import BOX, FACE_PX
 from models.faces import Face
 from models.images import Pixels
 

@@ -6,14 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.cbook import get_sample_data
 
+from models.alignment import Alignment
 from models.embedding import MobileFaceNet, load_embedding
 from models.errors import MissingFeatures
+from models.face_confidence import FaceConfidence
+from models.faces import open_detector
 from models.families.anonymizer.conditions import face_mask, pack_identity, pack_surroundings
 from models.families.anonymizer.identity import IdentityObjective, eight_bit
 from models.families.anonymizer.networks import FaceConfig, build_generator
 from models.families.anonymizer.surroundings import SurroundingsObjective
 from models.families.anonymizer.terms import AnonymizerConfig, augmented_window
+from models.images import Limits, decode, to_tensor
 
 LANDMARKS = torch.tensor([(48.5, 60.0), (79.6, 60.0), (63.4, 78.8), (49.8, 91.9), (78.4, 91.9)])
 
@@ -90,6 +95,22 @@ def test_window_is_differentiable():
     assert window.shape == (2, 3, 112, 112)
     window.sum().backward()
     assert (x.grad[:, :, 30:100, 30:100] != 0).float().mean() > 0.99
+
+
+def test_confidence_tells_a_face():
+    """The detector's networks are sure of an aligned face, not of noise, and say where to mend."""
+    with get_sample_data("grace_hopper.jpg") as file:
+        hopper = decode(file.read(), Limits()).rgb
+    face = open_detector(torch.device("cpu"))(hopper)[0]
+    crop = Alignment.of_landmarks(face.landmarks, hopper.shape[:2]).crop(hopper)
+    confidence = FaceConfidence()
+    assert confidence(to_tensor(crop)[None]).min() > 0.9
+    noise = faces(2).requires_grad_()
+    doubted = confidence(noise)
+    assert doubted.shape == (4,)
+    assert doubted.max() < 0.5
+    doubted.sum().backward()
+    assert (noise.grad[:, :, 40:100, 40:90] != 0).float().mean() > 0.99
 
 
 @pytest.mark.parametrize("condition", ["identity", "surroundings"])

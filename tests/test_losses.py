@@ -29,6 +29,7 @@ FORMULAS: dict[Loss, tuple[int, tuple[int, ...]]] = {
     losses.style_reconstruction: (2, (2, 3, 3)),
     losses.total_variation: (1, PICTURE),
     losses.likeness: (2, (3, 8)),
+    losses.face_classification: (1, (4,)),
 }
 by_formula = pytest.mark.parametrize("formula", FORMULAS, ids=lambda f: f.__name__)
 
@@ -79,6 +80,13 @@ def test_likeness():
     assert losses.likeness(one, other).item() == pytest.approx(0.4)
     assert losses.likeness(one, other, 0.3).item() == pytest.approx(0.25)
     assert losses.likeness(one, other, -1.0).item() == pytest.approx((1.8 + 0) / 2)
+
+
+def test_face_classification():
+    """A detector's doubt is the mean logarithm of its confidence, and finite at none."""
+    confidence = torch.tensor([0.5, 1.0])
+    assert losses.face_classification(confidence).item() == pytest.approx(math.log(2) / 2)
+    assert losses.face_classification(torch.zeros(1)).item() == pytest.approx(7 * math.log(10))
 
 
 def test_vanilla_adversarial_terms():

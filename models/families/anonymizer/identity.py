@@ -65,6 +65,7 @@ class IdentityObjective(FaceObjective):
             ),
             "alike": 2 - losses.likeness(new_one, new_one.roll(1, 0), -1.0),
             "kept": losses.mean_absolute_error(coarse(strangers), coarse(x).repeat(3, 1, 1, 1)),
+            "found": losses.face_classification(self.confidence(strangers)),
         }
         return GeneratorStep(terms, {"face": fakes.detach()})
 

@@ -45,6 +45,7 @@ class SurroundingsObjective(FaceObjective):
             "changed": losses.likeness(people, person.repeat(2, 1), self.margin),
             "different": losses.likeness(one, other, self.margin),
             "kept": losses.mean_absolute_error(coarse(joined), coarse(x)),
+            "found": losses.face_classification(self.confidence(joined)),
             "around": losses.mean_absolute_error(painted * (1 - mask), x * (1 - mask)),
         }
         half = len(x) // 2  # one of the two is enough for the discriminator

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.blocks import Norm, PatchGAN, initialise_gan
 from models.embedding import EMBEDDED_PX, MobileFaceNet
+from models.face_confidence import FaceConfidence
 from models.face_geometry import FACE_PX
 from models.families.anonymizer.networks import FaceConfig, build_generator
 from models.family import Config
@@ -29,6 +30,7 @@ class AnonymizerConfig(Config):
         alike: of the unlikeness of two people's new faces under one code ("identity" alone): who
             comes out is then for the code to say, and the person is not to be told from others.
         kept: of the difference in light and pose: of pictures reduced to an eighth.
+        found: of the detector's doubt that a new face is one.
         around: of the difference outside the face, which a patch must join without a seam
             ("surroundings" alone; "identity" leaves it as it is).
         margin: cosine of embeddings up to which two faces count as two people.
@@ -41,6 +43,7 @@ class AnonymizerConfig(Config):
     different: float = Field(2.0, ge=0)
     alike: float = Field(3.0, ge=0)
     kept: float = Field(5.0, ge=0)
+    found: float = Field(0.3, ge=0)
     around: float = Field(10.0, ge=0)
     margin: float = Field(0.0, ge=-1, lt=1)
     patch_layers: int = Field(4, ge=1, le=5)
@@ -51,7 +54,7 @@ class AnonymizerConfig(Config):
 class FaceObjective(Objective):
     """Base of the two: a generator named by its condition, a discriminator of its pictures.
 
-    `embedding`, frozen, tells who a face is.
+    Frozen networks tell who a face is, `embedding`, and whether it is one, `confidence`.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class FaceObjective(Objective):
         super().__init__()
         self.code_length = generator.code_length
         self.margin = config.margin
-        names = ("adversarial", "changed", "different", "kept")
+        names = ("adversarial", "changed", "different", "kept", "found")
         self.weights: dict[str, float] = {name: getattr(config, name) for name in names}
         self.generators[generator.condition] = build_generator(generator)
         discriminator = PatchGAN(
@@ -72,7 +75,11 @@ class FaceObjective(Objective):
         initialise_gan(discriminator)
         self.discriminators["face"] = discriminator
         self.embedding = embedding
-        self.conventions = {"embedding": "MobileFaceNet, 112 px, ImageNet normalisation"}
+        self.confidence = FaceConfidence()
+        self.conventions = {
+            "embedding": "MobileFaceNet, 112 px, ImageNet normalisation",
+            "detector": "MTCNN of facenet-pytorch, its second and third network",
+        }
 
 
 def augmented_window(faces: Tensor) -> Tensor:
