@@ -16,7 +16,7 @@ from models.openvino_core import new_core
 _STAGES = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
-EMBEDDED_PX = 112
+EMBEDDED_PX, EMBEDDED = 112, 128  # side of what it sees, values of what it says
 
 
 class _Bottleneck(nn.Module):
@@ -69,7 +69,7 @@ class MobileFaceNet(nn.Module):
             nn.Conv2d(128, 512, 1),
             nn.ReLU6(),
             nn.Conv2d(512, 512, 7, groups=512),
-            nn.Conv2d(512, 128, 1),
+            nn.Conv2d(512, EMBEDDED, 1),
         ]
         self.layers = nn.Sequential(*layers)
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))

@@ -34,6 +34,7 @@ class IdentityObjective(FaceObjective):
         self.weights |= {
             "restored": config.restored,
             "recognised": config.changed,
+            "different": config.different,
             "alike": config.alike,
         }
 

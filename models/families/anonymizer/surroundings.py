@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models import losses
-from models.embedding import MobileFaceNet
+from models.embedding import EMBEDDED, MobileFaceNet
 from models.families.anonymizer.conditions import face_mask, pack_surroundings
 from models.families.anonymizer.networks import FaceConfig
 from models.families.anonymizer.terms import (
@@ -21,40 +21,57 @@ from models.objective import Batch, GeneratorStep, Terms
 
 
 class SurroundingsObjective(FaceObjective):
-    """Two codes paint two people into the hole; the discriminator knows hole and landmarks too."""
+    """The code says who is painted: in training it is made of a person's embedding.
+
+    With the face's own code the face itself is to be painted, with another's that person's into
+    these surroundings, as face swaps are trained (FaceShifter, Li et al. 2020). So codes spread
+    over as many people as there are, and one drawn by chance is nobody's. The discriminator knows
+    hole and landmarks too.
+    """
+
+    directions: Tensor
 
     def __init__(
         self, generator: FaceConfig, config: AnonymizerConfig, embedding: MobileFaceNet
     ) -> None:
         super().__init__(generator, config, embedding)
-        self.weights |= {"around": config.around}
+        self.weights |= {
+            "rebuilt": config.rebuilt,
+            "meant": config.meant,
+            "around": config.around,
+        }
+        fixed = torch.Generator().manual_seed(0)
+        directions = torch.randn(EMBEDDED, generator.code_length, generator=fixed)
+        self.register_buffer("directions", directions, persistent=False)
 
     def generator_step(self, batch: Batch) -> GeneratorStep:
-        x = torch.cat((batch["face"], batch["face"]))
-        code = torch.randn(len(x), self.code_length, device=x.device)
+        face = batch["face"]
+        count = len(face)
+        person = self.embedding(augmented_window(face))
+        people = torch.cat((person, person.roll(1, 0)))
+        code = people @ self.directions  # of about normally distributed values
+        x = face.repeat(2, 1, 1, 1)
         packed = pack_surroundings(x, batch["landmarks"].repeat(2, 1, 1), code)
         painted = self.generators["surroundings"](packed).float()
         mask = face_mask(x)
         joined = painted * mask + x * (1 - mask)
         seen = torch.cat((joined, self._known(packed)), dim=1)
-        person = self.embedding(augmented_window(batch["face"]))
-        people = self.embedding(augmented_window(joined))
-        one, other = people.chunk(2)
+        who = self.embedding(augmented_window(joined))
         terms = {
             "adversarial": losses.least_squares_generator(self.discriminators["face"](seen)),
-            "changed": losses.likeness(people, person.repeat(2, 1), self.margin),
-            "different": losses.likeness(one, other, self.margin),
+            "rebuilt": losses.mean_absolute_error(painted[:count] * mask, face * mask),
+            "meant": 2 - losses.likeness(_unit(who @ self.directions), _unit(code), -1.0),
+            "changed": losses.likeness(who[count:], person, self.margin),
             "kept": losses.mean_absolute_error(coarse(joined), coarse(x)),
             "found": losses.face_classification(self.confidence(joined)),
             "around": losses.mean_absolute_error(painted * (1 - mask), x * (1 - mask)),
         }
-        half = len(x) // 2  # one of the two is enough for the discriminator
-        return GeneratorStep(terms, {"face": seen[:half].detach()})
+        return GeneratorStep(terms, {"face": seen.detach()})
 
     def discriminator_step(self, batch: Batch, fakes: Mapping[str, Tensor]) -> Terms:
-        discriminator = self.discriminators["face"]
+        discriminator, face = self.discriminators["face"], batch["face"]
         fake = fakes["face"]
-        real = torch.cat((batch["face"], fake[:, 3:]), dim=1)
+        real = torch.cat((face, fake[: len(face), 3:]), dim=1)
         return {
             "face": losses.least_squares_discriminator(discriminator(real), discriminator(fake))
         }
@@ -62,13 +79,21 @@ class SurroundingsObjective(FaceObjective):
     def preview(self, generators: Mapping[str, nn.Module], batch: Batch) -> list[Tensor]:
         x, mask = batch["face"], face_mask(batch["face"])
         fixed = torch.Generator().manual_seed(0)
+        codes = [self.embedding(augmented_window(x)) @ self.directions]
+        codes += [
+            torch.randn(1, self.code_length, generator=fixed).to(x.device).expand(len(x), -1)
+            for _ in range(3)
+        ]
         columns = [x]
-        for _ in range(3):
-            code = torch.randn(1, self.code_length, generator=fixed).to(x.device)
-            packed = pack_surroundings(x, batch["landmarks"], code.expand(len(x), -1))
+        for code in codes:
+            packed = pack_surroundings(x, batch["landmarks"], code)
             columns.append(generators["surroundings"](packed) * mask + x * (1 - mask))
         return columns
 
     def _known(self, packed: Tensor) -> Tensor:
         """Return the mask and the landmarks' spots."""
         return packed[:, 3 : -self.code_length]
+
+
+def _unit(codes: Tensor) -> Tensor:
+    return nn.functional.normalize(codes)

@@ -26,13 +26,15 @@ class AnonymizerConfig(Config):
         restored: of the face that the inverse condition brings back ("identity" alone).
         changed: of the new faces' likeness to the person, beyond `margin`; for "identity", of the
             unlikeness of the face brought back too.
-        different: of the likeness of two codes' faces to each other.
+        different: of the likeness of two codes' faces to each other ("identity" alone).
         alike: of the unlikeness of two people's new faces under one code ("identity" alone): who
             comes out is then for the code to say, and the person is not to be told from others.
         kept: of the difference in light and pose: of pictures reduced to an eighth.
         found: of the detector's doubt that a new face is one.
-        around: of the difference outside the face, which a patch must join without a seam
-            ("surroundings" alone; "identity" leaves it as it is).
+        rebuilt: of the difference to the face itself, painted by its own code ("surroundings"
+            alone, as the next two).
+        meant: of the unlikeness to the person whose code it is.
+        around: of the difference outside the face, which a patch must join without a seam.
         margin: cosine of embeddings up to which two faces count as two people.
         patch_layers: as in `PatchGAN`; 4 judges the whole face.
     """
@@ -44,6 +46,8 @@ class AnonymizerConfig(Config):
     alike: float = Field(3.0, ge=0)
     kept: float = Field(5.0, ge=0)
     found: float = Field(0.3, ge=0)
+    rebuilt: float = Field(10.0, ge=0)
+    meant: float = Field(3.0, ge=0)
     around: float = Field(10.0, ge=0)
     margin: float = Field(0.0, ge=-1, lt=1)
     patch_layers: int = Field(4, ge=1, le=5)
@@ -63,7 +67,7 @@ class FaceObjective(Objective):
         super().__init__()
         self.code_length = generator.code_length
         self.margin = config.margin
-        names = ("adversarial", "changed", "different", "kept", "found")
+        names = ("adversarial", "changed", "kept", "found")
         self.weights: dict[str, float] = {name: getattr(config, name) for name in names}
         self.generators[generator.condition] = build_generator(generator)
         discriminator = PatchGAN(
