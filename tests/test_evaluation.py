@@ -22,7 +22,7 @@ from models.recipe import load_recipe
 from models.registry import Registry
 from tiny_training import tiny_recipe, write_data, write_vgg16
 
-RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"))
+RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").rglob("*.toml"))
 UNPAIRED = {"source": "warm", "target": "cold", "reference": "cold"}
 TESTS: dict[str, Any] = {
     "pix2pix": {"test": "pairs"},

@@ -11,7 +11,7 @@ from models.errors import InvalidRecipe
 from models.recipe import load_recipe, parse_recipe
 from tiny_training import STAGES, tiny_recipe
 
-RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.toml"))
+RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").rglob("*.toml"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
