@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from app import engines
-from app.engines import CheckedEngine, Engine, Runner, build_engine, interpolate
+from app.engines import (
+    CheckedEngine,
+    Engine,
+    Runner,
+    TorchRunner,
+    build_engine,
+    interpolate,
+)
 from app.frozen import FrozenStatistics
 from conftest import ROOT
 from models.checkpoint import Header, LoadedGenerator
@@ -216,6 +223,15 @@ def test_broken_answers_are_computed_again(broken: float) -> None:
     batch = torch.rand(3, 3, 4, 4)
     assert torch.equal(checked(Scripted(answers), exact)(batch), good)
     assert torch.equal(exact.batches[0], batch[1:2])
+
+
+def test_torch_answers_are_computed_again_too() -> None:
+    """A flat answer of eager torch is computed again and, flat as it stays, given."""
+    module = nn.Conv2d(3, 3, 1).eval().requires_grad_(False)
+    module.weight.zero_()
+    runner = TorchRunner(module, FrozenStatistics(module), torch.device("cpu"), torch.float32)
+    answer = checked(runner, runner)(torch.rand(2, 3, 4, 4))
+    assert torch.equal(answer, module.bias.view(1, 3, 1, 1).expand(2, 3, 4, 4))
 
 
 def test_a_constant_picture_may_have_a_constant_answer() -> None:
