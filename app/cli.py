@@ -61,7 +61,7 @@ def worker(
 ) -> None:
     """Train what is in the queue, one job at a time; start one for each device."""
     from app.logs import configure_logs
-    from app.worker import run_worker
+    from app.retraining.worker import run_worker
 
     with errors_as_text():
         settings = settings_from(device=device)

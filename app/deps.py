@@ -14,8 +14,8 @@ from fastapi.security import (
 
 from app.access import HEADER, Caller
 from app.errors import JobNotFound, Unauthenticated
-from app.jobs import Job, Jobs
 from app.keys import Scope
+from app.retraining.jobs import Job, Jobs
 from app.schemas_training import JobId
 from app.service import Service
 

@@ -16,11 +16,11 @@ from app import errors
 from app.access import HEADER, AskForKey, open_keys
 from app.accounts import Account
 from app.installation import code_version
-from app.jobs import Jobs
 from app.logs import configure_logs
 from app.middleware import BodyLimit, Leave, Observe
 from app.openapi import complete
 from app.rates import LimitRates
+from app.retraining.jobs import Jobs
 from app.routes import (
     anonymizing,
     datasets,

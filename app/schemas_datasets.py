@@ -7,8 +7,8 @@ from typing import Annotated, Any, Self
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.dataset import Dataset
-from app.dataset_layouts import Kind
+from app.datasets.dataset import Dataset
+from app.datasets.layouts import Kind
 from models.checkpoint import NAME_PATTERN
 
 EXAMPLE_DATASET = "533e455e5d9051e0"  # what the example's upload becomes, without keys

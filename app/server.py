@@ -17,8 +17,8 @@ import uvicorn
 
 from app.logs import configure_logs
 from app.main import create_app
+from app.retraining.supervisor import Supervisor
 from app.settings import Settings, child_environment
-from app.supervisor import Supervisor
 
 _GRACE_S = 10.0  # beyond shutdown_timeout_s, for what no thread can be made to leave
 

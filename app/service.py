@@ -14,10 +14,10 @@ import structlog
 import torch
 
 from app.admission import Budget
-from app.attempts import Attempts
 from app.batcher import Batcher
 from app.catalog import Catalog
-from app.datasets import open_datasets
+from app.datasets.store import open_datasets
+from app.faces.attempts import Attempts
 from app.fairness import FairGate
 from app.installation import choose_device, open_cache, open_registry
 from app.metrics import Metrics

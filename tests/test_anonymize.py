@@ -20,8 +20,8 @@ from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageCms
 from typer.testing import CliRunner
 
-import app.anonymizing
 import app.engines
+import app.faces.anonymizing
 from app.cli import app as commands
 from app.main import create_app
 from app.service import Service
@@ -152,7 +152,7 @@ def test_what_the_generator_never_saw_it_cannot_leak(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a passcode two people in the same surroundings get the very same new face."""
-    monkeypatch.setattr(app.anonymizing.secrets, "randbits", lambda _bits: 7)
+    monkeypatch.setattr(app.faces.anonymizing.secrets, "randbits", lambda _bits: 7)
     answers = []
     for colour in ((200, 30, 30), (10, 90, 250)):
         picture = photo(160, 160)

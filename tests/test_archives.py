@@ -17,7 +17,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.archives import ArchiveLimits, unpack
+from app.datasets.archives import ArchiveLimits, unpack
 from models.errors import InvalidDataset
 
 LIMITS = ArchiveLimits(max_files=100, max_unpacked_bytes=4_000_000, max_file_bytes=1_000_000)

@@ -14,8 +14,8 @@ import pytest
 
 import anamorph
 from anamorph import AsyncClient, Client
-from app.job_folder import JobFolder
 from app.main import create_app
+from app.retraining.job_folder import JobFolder
 from test_server import Server
 from tiny import encoded, photo, publish_models, tiny_settings
 from tiny_training import write_data

@@ -23,11 +23,11 @@ from PIL import Image
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
-import app.datasets
+import app.datasets.store
 from app.cli import app as commands
-from app.dataset import Dataset, kind_for
-from app.dataset_layouts import KIND_OF_FAMILY, arrange
-from app.datasets import DatasetStore
+from app.datasets.dataset import Dataset, kind_for
+from app.datasets.layouts import KIND_OF_FAMILY, arrange
+from app.datasets.store import DatasetStore
 from app.errors import DatasetInUse, DatasetNotFound, StorageFull
 from app.main import create_app
 from models import data as training_data
@@ -263,7 +263,7 @@ def test_a_full_disk_leaves_nothing(store, tmp_path: Path, monkeypatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(app.datasets, "write_atomically", full)
+    monkeypatch.setattr(app.datasets.store, "write_atomically", full)
     with pytest.raises(StorageFull):
         store.add(upload(tmp_path, pictures("")), "mine", "highres")
     assert list(store.root.iterdir()) == []
@@ -272,12 +272,12 @@ def test_a_full_disk_leaves_nothing(store, tmp_path: Path, monkeypatch) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from app.datasets import DatasetStore
-import app.datasets
+from app.datasets.store import DatasetStore
+import app.datasets.store
 def never(*arguments):
     print("unpacked", flush=True)
     time.sleep(60)
-app.datasets.arrange = never
+app.datasets.store.arrange = never
 DatasetStore(Path(sys.argv[1])).add(Path(sys.argv[2]), "mine", "highres")
 """
 
@@ -485,7 +485,7 @@ def test_checking_does_not_hold_up_other_requests(
         assert go_on.wait(30)
         return arrange(*arguments)
 
-    monkeypatch.setattr(app.datasets, "arrange", slow)
+    monkeypatch.setattr(app.datasets.store, "arrange", slow)
     answers: list[int] = []
     data = zipped(pictures("", count=5))
     thread = threading.Thread(target=lambda: answers.append(post(client, data).status_code))

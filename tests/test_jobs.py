@@ -13,9 +13,9 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from app.cli import app
-from app.job_folder import JobFolder
-from app.jobs import Jobs
 from app.main import create_app
+from app.retraining.job_folder import JobFolder
+from app.retraining.jobs import Jobs
 from models.registry import Registry
 from tiny import publish_models
 from tiny_jobs import add_pairs, tiny_request, training_settings

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-import app.passcodes
-from app.attempts import Attempts, client_name
+import app.faces.passcodes
 from app.errors import InvalidPasscode, TooManyAttempts
-from app.passcodes import (
+from app.faces.attempts import Attempts, client_name
+from app.faces.passcodes import (
     STRONG,
     STRONG_SCRYPT,
     Cost,
@@ -85,7 +85,7 @@ def test_the_condition_never_changes() -> None:
 def test_the_condition_says_nothing_about_the_key() -> None:
     """Even with the same function, salt and cost, the labels keep the two keys apart."""
     passcode = SecretStr("correct horse")
-    key = seal_key(passcode, app.passcodes._CONDITION_SALT, STRONG_SCRYPT)
+    key = seal_key(passcode, app.faces.passcodes._CONDITION_SALT, STRONG_SCRYPT)
     bits = condition_bits(passcode, 256)
     assert [bool(byte >> bit & 1) for byte in key for bit in range(8)] != bits
 
@@ -102,10 +102,10 @@ def test_without_argon2id_scrypt_takes_its_place(monkeypatch: pytest.MonkeyPatch
     """Where OpenSSL lacks Argon2id, new seals are made with Scrypt at about the same cost."""
 
     def lacking(**_arguments: object) -> None:
-        raise app.passcodes.UnsupportedAlgorithm("no Argon2id")
+        raise app.faces.passcodes.UnsupportedAlgorithm("no Argon2id")
 
     assert strongest() == STRONG
-    monkeypatch.setattr(app.passcodes, "Argon2id", lacking)
+    monkeypatch.setattr(app.faces.passcodes, "Argon2id", lacking)
     assert strongest() == STRONG_SCRYPT
 
 

@@ -19,12 +19,12 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 import app.engines
-from app.attempts import Attempts
-from app.carriers import carried
 from app.cli import app as commands
+from app.faces.attempts import Attempts
+from app.faces.carriers import carried
+from app.faces.passcodes import STRONG, Cost, Kdf
+from app.faces.sealing import Region, seal
 from app.main import create_app
-from app.passcodes import STRONG, Cost, Kdf
-from app.sealing import Region, seal
 from models import images
 from models.images import Format, Limits, Pixels
 from tiny import encoded, opened, photo, publish_models, tiny_settings, until_ready

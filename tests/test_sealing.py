@@ -16,11 +16,11 @@ from PIL import Image
 from pydantic import SecretStr
 from torchvision.io import decode_image
 
-from app import sealing
-from app.carriers import CARRIERS, carried, carry
 from app.errors import DamagedSeal, InvalidParameter, NoSeal, WrongPasscode
-from app.passcodes import Cost, Kdf, seal_key
-from app.sealing import Region, find_seal, seal, unseal
+from app.faces import sealing
+from app.faces.carriers import CARRIERS, carried, carry
+from app.faces.passcodes import Cost, Kdf, seal_key
+from app.faces.sealing import Region, find_seal, seal, unseal
 from models import images
 from models.errors import ImageError
 from models.images import Format, Limits, Picture

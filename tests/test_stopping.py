@@ -18,8 +18,8 @@ import httpx
 import psutil
 import pytest
 
-from app.jobs import Job, Jobs
 from app.keys import KeyStore, Scope
+from app.retraining.jobs import Job, Jobs
 from conftest import ROOT
 from test_keys import bearing
 from test_server import Server

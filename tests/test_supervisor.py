@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.supervisor import Supervisor
+from app.retraining.supervisor import Supervisor
 
 
 def program(folder: Path, then: str) -> list[str]:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from app.datasets import DatasetStore
+from app.datasets.store import DatasetStore
 from app.errors import DatasetNotFound
-from app.job_folder import JobFolder
-from app.jobs import JobFailed
+from app.retraining.job_folder import JobFolder
+from app.retraining.jobs import JobFailed
+from app.retraining.training_job import Paused, TrainingJob
+from app.retraining.training_requests import recipe_of
 from app.schemas_training import TrainingRequest
-from app.training_job import Paused, TrainingJob
-from app.training_requests import recipe_of
 from models.checkpoint import load_generator
 from models.errors import InvalidRecipe
 from models.registry import Registry

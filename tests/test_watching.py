@@ -10,8 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.jobs import Jobs
 from app.main import create_app
+from app.retraining.jobs import Jobs
 from conftest import ROOT
 from tiny import tiny_settings
 from tiny_jobs import add_pairs, tiny_request

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import torch
 
-from app.jobs import Job, Jobs
+from app.retraining.jobs import Job, Jobs
 from app.settings import child_environment
 from models.checkpoint import load_generator
 from models.recipe import parse_recipe

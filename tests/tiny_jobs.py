@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from app.datasets import DatasetStore
+from app.datasets.store import DatasetStore
 from app.schemas_training import Hyperparameters, TrainingRequest
 from app.settings import Settings
 from tiny_training import write_data

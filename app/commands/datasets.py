@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from app.commands.common import errors_as_text, settings_from
-from app.dataset_layouts import EXPECTED, Kind
+from app.datasets.layouts import EXPECTED, Kind
 
 app = typer.Typer(no_args_is_help=True, help="The training data at hand.")
 
@@ -25,7 +25,7 @@ def add_dataset(
     name: Annotated[str, typer.Option(help="What people call it.")],
 ) -> None:
     """Check pictures and store them as training data; the source is left as it is."""
-    from app.datasets import open_datasets
+    from app.datasets.store import open_datasets
 
     with errors_as_text():
         store = open_datasets(settings_from())
@@ -42,7 +42,7 @@ def add_dataset(
 @app.command("list")
 def list_datasets() -> None:
     """Every dataset, the oldest first."""
-    from app.datasets import open_datasets
+    from app.datasets.store import open_datasets
 
     with errors_as_text():
         for dataset in open_datasets(settings_from()).list():
@@ -53,7 +53,7 @@ def list_datasets() -> None:
 @app.command("show")
 def show_dataset(id: _Id) -> None:  # noqa: A002
     """Print a dataset's manifest, and check its pictures against it."""
-    from app.datasets import open_datasets
+    from app.datasets.store import open_datasets
 
     with errors_as_text():
         dataset = open_datasets(settings_from()).get(id)
@@ -65,8 +65,8 @@ def show_dataset(id: _Id) -> None:  # noqa: A002
 @app.command("delete")
 def delete_dataset(id: _Id) -> None:  # noqa: A002
     """Remove a dataset; refused while a training job uses it."""
-    from app.datasets import open_datasets
-    from app.jobs import Jobs
+    from app.datasets.store import open_datasets
+    from app.retraining.jobs import Jobs
 
     with errors_as_text(), contextlib.closing(Jobs(settings_from())) as jobs:
         store = open_datasets(settings_from())

@@ -19,8 +19,8 @@ from app.commands.pictures import (
 )
 
 if TYPE_CHECKING:
-    from app.anonymizing import Anonymized
-    from app.restoring import Restored
+    from app.faces.anonymizing import Anonymized
+    from app.faces.restoring import Restored
     from app.service import Service
 
 
@@ -45,8 +45,8 @@ def anonymize(
     quality: Quality = None,
 ) -> None:
     """Make every face of a picture into another one."""
-    from app import anonymizing
-    from app.passcodes import read_passcode
+    from app.faces import anonymizing
+    from app.faces.passcodes import read_passcode
     from app.schemas import AnonymizeParams
 
     async def work(service: Service) -> Anonymized:
@@ -91,8 +91,8 @@ def restore(
     quality: Quality = None,
 ) -> None:
     """Bring the original faces of an anonymized picture back."""
-    from app import restoring
-    from app.passcodes import read_passcode
+    from app.faces import restoring
+    from app.faces.passcodes import read_passcode
     from app.schemas import RestoreParams
     from models import images
 

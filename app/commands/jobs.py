@@ -13,7 +13,7 @@ import typer
 from app.commands.common import errors_as_text, settings_from
 
 if TYPE_CHECKING:
-    from app.jobs import Job, Jobs
+    from app.retraining.jobs import Job, Jobs
 
 app = typer.Typer(no_args_is_help=True, help="Trainings in the queue.")
 
@@ -130,7 +130,7 @@ def _show(bar: Any, kind: str, data: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _jobs() -> Iterator[Jobs]:
-    from app.jobs import Jobs
+    from app.retraining.jobs import Jobs
 
     with errors_as_text():
         jobs = Jobs(settings_from())

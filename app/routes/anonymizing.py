@@ -5,10 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from app.admission import Share
-from app.anonymizing import Anonymized, anonymize
 from app.answering import answer_picture
 from app.deps import Infer, ServiceDep
 from app.describing import GENERATOR_HEADERS, PHOTO, image_operation
+from app.faces.anonymizing import Anonymized, anonymize
 from app.negotiation import Accept
 from app.responses import as_json, headers_of
 from app.schemas import (

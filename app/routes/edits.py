@@ -14,10 +14,10 @@ from fastapi import APIRouter, Request, Response
 from app import inference
 from app.access import Caller
 from app.admission import Share
-from app.anonymizing import anonymize
 from app.answering import answer_picture
 from app.deps import Infer, ServiceDep
 from app.describing import PHOTO, image_operation
+from app.faces.anonymizing import anonymize
 from app.negotiation import Accept
 from app.opening import Served
 from app.plans import stylize_plan, translate_plan, upscale_plan

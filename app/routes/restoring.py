@@ -6,12 +6,12 @@ from fastapi import APIRouter, Request, Response
 
 from app.admission import Share
 from app.answering import answer_picture
-from app.attempts import client_name
 from app.deps import Infer, ServiceDep
 from app.describing import GENERATOR_HEADERS, SEALED, image_operation
+from app.faces.attempts import client_name
+from app.faces.restoring import Restored, restore
 from app.negotiation import Accept
 from app.responses import as_json, headers_of
-from app.restoring import Restored, restore
 from app.schemas import RestoreAnswer, RestoreParams
 
 router = APIRouter(prefix="/v1", tags=["faces"])

@@ -12,8 +12,8 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.deps import JobsDep, OwnJob, Train
 from app.errors import JobNotFound
-from app.job_folder import Event, JobFolder
-from app.jobs import Job, Jobs
+from app.retraining.job_folder import Event, JobFolder
+from app.retraining.jobs import Job, Jobs
 from app.schemas import problems
 from app.schemas_training import (
     EXAMPLE_KEY,

@@ -2,7 +2,7 @@
 
 DBOS's tables say which jobs there are and who has them; what a job did lies in its folder.
 The database is an SQLite file in the home, or PostgreSQL, where workers on several machines share
-one queue. The API only enqueues; `app.worker` runs.
+one queue. The API only enqueues; `app.retraining.worker` runs.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from dbos import DBOS, DBOSClient, EnqueueOptions, Serializer, WorkflowStatus
 from dbos import error as dbos_errors
 
 from app.access import OPERATOR, Caller
-from app.datasets import DatasetStore
+from app.datasets.store import DatasetStore
 from app.errors import JobConflict, JobNotFound, JobsUnavailable, StorageFull
 from app.installation import open_registry
-from app.job_folder import JobFolder
+from app.retraining.job_folder import JobFolder
+from app.retraining.training_requests import recipe_of
 from app.schemas_training import JobError, JobState, TrainingRequest
 from app.settings import Settings
-from app.training_requests import recipe_of
 from app.visible import name_taken, owner_of_next
 
 APPLICATION = "anamorph"

@@ -2,7 +2,7 @@
 
     home/datasets/<id>/manifest.json      what it is, and the SHA-256 of every picture
     home/datasets/<id>/contact.png        a look at it
-    home/datasets/<id>/train/ test/ ...   the pictures, sorted (see app.dataset_layouts)
+    home/datasets/<id>/train/ test/ ...   the pictures, sorted (see app.datasets.layouts)
     home/datasets/.incoming-*/            an upload under way; what a kill leaves is swept
 
 A dataset appears by one rename, whole or not at all, so several processes can share the folder.
@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from app.access import OPERATOR, Caller
-from app.archives import ArchiveLimits, unpack
-from app.contact_sheet import contact_sheet
-from app.dataset import CONTACT, MANIFEST, Dataset
-from app.dataset_layouts import MIN_SIDE_PX, Arrangement, Kind, Size, arrange
+from app.datasets.archives import ArchiveLimits, unpack
+from app.datasets.contact_sheet import contact_sheet
+from app.datasets.dataset import CONTACT, MANIFEST, Dataset
+from app.datasets.layouts import MIN_SIDE_PX, Arrangement, Kind, Size, arrange
 from app.errors import DatasetInUse, DatasetNotFound, InvalidParameter, NotReady
 from app.incoming import incoming_folder, sweep
 from app.settings import Settings

@@ -20,14 +20,14 @@ import torch
 from torch import Tensor
 
 from app.access import OPERATOR, Caller
-from app.carriers import CARRIERS
 from app.errors import InvalidParameter, NoFace
-from app.faces import Pack, find_faces, find_faces_in, remake_face
+from app.faces.carriers import CARRIERS
+from app.faces.finding import Pack, find_faces, find_faces_in, remake_face
+from app.faces.passcodes import STRONG, condition_bits, normalised
+from app.faces.sealing import Region, seal
 from app.inference import same
 from app.metrics import Laps
 from app.opening import Served
-from app.passcodes import STRONG, condition_bits, normalised
-from app.sealing import Region, seal
 from models import images
 from models.alignment import Alignment
 from models.faces import Box, Face

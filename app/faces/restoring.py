@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Literal
 
 from app.access import OPERATOR, Caller
 from app.admission import Share
-from app.anonymizing import face_generator, identity_pack
 from app.errors import NoFace, NoSeal, WrongPasscode
-from app.faces import find_faces, remake_face
+from app.faces.anonymizing import face_generator, identity_pack
+from app.faces.finding import find_faces, remake_face
+from app.faces.passcodes import STRONG_SCRYPT, normalised
+from app.faces.sealing import NO_SEAL, Seal, find_seal
 from app.inference import same
 from app.metrics import Laps
 from app.opening import Served
-from app.passcodes import STRONG_SCRYPT, normalised
 from app.schemas import RestoreParams
-from app.sealing import NO_SEAL, Seal, find_seal
 from models import images
 from models.alignment import Alignment
 from models.errors import ModelNotFound

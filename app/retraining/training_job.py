@@ -15,15 +15,15 @@ from typing import Any, TypeVar
 import structlog
 import torch
 
-from app.datasets import DatasetStore
+from app.datasets.store import DatasetStore
 from app.errors import OUT_OF_MEMORY, kind_of
 from app.installation import choose_device, code_version, open_cache, open_registry
-from app.job_folder import JobFolder
-from app.jobs import JobFailed
 from app.opening import prepare
+from app.retraining.job_folder import JobFolder
+from app.retraining.jobs import JobFailed
+from app.retraining.training_requests import model_key
 from app.schemas_training import TrainingRequest
 from app.settings import Settings
-from app.training_requests import model_key
 from app.visible import name_taken, owner_of
 from models.checkpoint import amend_card
 from models.errors import AnamorphError, InvalidCheckpoint, ModelNotFound

@@ -20,8 +20,8 @@ import torch
 from dbos import DBOS
 from filelock import FileLock, Timeout
 
-from app.job_folder import JobFolder
-from app.jobs import (
+from app.retraining.job_folder import JobFolder
+from app.retraining.jobs import (
     APPLICATION,
     QUEUE,
     WORKFLOW,
@@ -31,7 +31,7 @@ from app.jobs import (
     JsonSerializer,
     database_url,
 )
-from app.liveness import BEAT_S, DEAD_AFTER_S, Periodically, Watch, WorkerName
+from app.retraining.liveness import BEAT_S, DEAD_AFTER_S, Periodically, Watch, WorkerName
 from app.schemas_training import TrainingRequest
 from app.settings import Settings
 from app.signals import stop_signal
@@ -121,7 +121,7 @@ class Worker:
         log.info("job started", job=job_id)
         with self._working(job_id), self._ownership(job_id) as lost:
             # Inside: importing torch can take so long that `_revive` would think nobody works.
-            from app.training_job import Paused, TrainingJob
+            from app.retraining.training_job import Paused, TrainingJob
 
             def should_stop() -> bool:
                 return lost.is_set() or self._stopping.is_set()
@@ -189,7 +189,7 @@ def _function(method: Callable[P, T]) -> Callable[P, T]:
 @contextlib.contextmanager
 def _lock(folder: JobFolder, should_stop: Callable[[], bool]) -> Iterator[None]:
     """Hold the job's lock: a worker that was taken for dead may still be writing."""
-    from app.training_job import Paused
+    from app.retraining.training_job import Paused
 
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.path / "lock")

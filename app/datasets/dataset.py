@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.dataset_layouts import KIND_OF_FAMILY, Kind
+from app.datasets.layouts import KIND_OF_FAMILY, Kind
 from models.checkpoint import file_sha256
 from models.errors import InvalidDataset
 

@@ -1,6 +1,6 @@
 """Original pixels inside the anonymized picture, which open with a passcode: bytes in, bytes out.
 
-The container, version 1, big-endian; `app.carriers` tells where in the file it lies:
+The container, version 1, big-endian; `app.faces.carriers` tells where in the file it lies:
 
     offset  bytes  what
          0      8  `anamorph`
@@ -36,9 +36,9 @@ from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
-from app.carriers import carried, carry
 from app.errors import DamagedSeal, InvalidParameter, NoSeal, ServiceError, WrongPasscode
-from app.passcodes import SALT_BYTES, Cost, Kdf, seal_key, strongest
+from app.faces.carriers import carried, carry
+from app.faces.passcodes import SALT_BYTES, Cost, Kdf, seal_key, strongest
 from models import images
 from models.errors import ImageError
 from models.images import Format, Limits, Picture, Pixels

@@ -6,7 +6,7 @@ import contextlib
 from typing import Any
 
 from app.access import OPERATOR, Caller
-from app.datasets import DatasetStore
+from app.datasets.store import DatasetStore
 from app.schemas_training import TrainingRequest
 from app.visible import check_visible
 from models.errors import InvalidRecipe, ModelNotFound

@@ -1,0 +1,1 @@
+"""Training data: checked on arrival, stored by content."""

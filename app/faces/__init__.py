@@ -1,0 +1,1 @@
+"""Faces found, made into others, sealed and brought back."""

@@ -1,0 +1,1 @@
+"""Durable training jobs: submitted, worked on, watched."""
