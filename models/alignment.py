@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import images
+from models import face_geometry, images
 from models.face_geometry import BOX, CENTRE_PX, FACE_PX, RADII_PX
 from models.faces import Box, Face
 from models.images import Pixels
@@ -17,9 +17,7 @@ from models.images import Pixels
 Points = NDArray[np.float64]
 """(N, 2), x and y in pixels from the top left corner of the top left pixel."""
 
-LANDMARKS: Points = np.array([(48.5, 60.0), (79.6, 60.0), (63.4, 78.8), (49.8, 91.9), (78.4, 91.9)])
-"""Where an aligned face has its landmarks: medians of what MTCNN finds in 300 portraits with the
-eyes at (48, 60) and (80.5, 60), so that pictures cut out by it lie as those lie."""
+LANDMARKS: Points = np.array(face_geometry.LANDMARKS)
 
 _FADED = 1.25  # radii at which nothing is left of the pasted face
 _FADED_PX = 5.0  # the same, from the border of the square

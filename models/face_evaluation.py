@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -15,8 +16,13 @@ from models.checkpoint import LoadedGenerator
 from models.data import held_out
 from models.face_protocols import passcode_table, portraits, reidentification_table
 from models.faces import open_detector
-from models.families.anonymizer.conditions import face_mask, pack_identity, pack_surroundings
-from models.families.anonymizer.networks import FaceConfig
+from models.families.anonymizer.conditions import (
+    face_mask,
+    pack_identity,
+    pack_surroundings,
+    signed,
+)
+from models.families.anonymizer.painter import FaceConfig
 from models.images import Pixels
 from models.judge import Judge
 from models.pictures import Pictures, rgb_of
@@ -51,7 +57,7 @@ def face_tables(
     if config.condition == "surroundings":
 
         def somebody(face: Pixels) -> Pixels:
-            return run.paint(face, torch.from_numpy(random.standard_normal(config.code_length)))
+            return run.paint(face, random.random(config.code_length) < 0.5)
 
         return [reidentification_table(people, photos, {name: somebody}, detector, judge)]
     fixed = random.random(config.code_length) < 0.5
@@ -72,6 +78,7 @@ def face_tables(
             [rgb_of(training[index]) for index in unseen],
             name,
             run.change,
+            partial(run.change, inverse=True),
             config.code_length,
             judge,
         ),
@@ -85,14 +92,19 @@ class FaceRunner:
         self.config = cast(FaceConfig, loaded.config)
         self._module, self._device = loaded.module.to(device), device
 
-    def change(self, face: Pixels, bits: NDArray[np.bool_]) -> Pixels:
-        """Return the face that the bits of a passcode make of one, uint8 (128, 128, 3)."""
-        return self._run(pack_identity(self._tensor(face), torch.from_numpy(bits)[None]))
+    def change(self, face: Pixels, bits: NDArray[np.bool_], *, inverse: bool = False) -> Pixels:
+        """Return the face that the bits of a passcode make of one, uint8 (128, 128, 3).
 
-    def paint(self, face: Pixels, code: torch.Tensor) -> Pixels:
-        """Return the face that a code (N,) makes of the surroundings of one."""
+        The `inverse` is the face that they were used to hide.
+        """
+        packed = pack_identity(self._tensor(face), torch.from_numpy(bits)[None], inverse=inverse)
+        return self._run(packed)
+
+    def paint(self, face: Pixels, bits: NDArray[np.bool_]) -> Pixels:
+        """Return the face that bits drawn by chance make of the surroundings of one."""
         x, points = self._tensor(face), torch.from_numpy(LANDMARKS)[None]
-        painted = self._run(pack_surroundings(x, points, code[None]))
+        code = signed(torch.from_numpy(bits)[None], x)
+        painted = self._run(pack_surroundings(x, points, code))
         mask = face_mask(x)[0, 0].bool().cpu().numpy()[..., None]
         return np.where(mask, painted, face)
 

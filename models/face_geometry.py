@@ -6,5 +6,9 @@ FACE_PX = 128
 CENTRE_PX, RADII_PX = (64.0, 70.0), (42.0, 52.0)
 """Of the upright ellipse, (x, y), that holds everything which tells whose face it is."""
 
+LANDMARKS = ((48.5, 60.0), (79.6, 60.0), (63.4, 78.8), (49.8, 91.9), (78.4, 91.9))
+"""Where an aligned face has its eyes, nose and mouth's corners: medians of what MTCNN finds in 300
+portraits with the eyes at (48, 60) and (80.5, 60), so that pictures cut out by it lie as those."""
+
 BOX = (31.9, 24.0, 97.2, 115.3)
-"""The box that MTCNN puts around an aligned face, (left, top, right, bottom)."""
+"""The box that it puts around them, (left, top, right, bottom), likewise."""

@@ -27,6 +27,8 @@ _RANK_1 = (
 )
 _AUC = "area under the ROC curve of 'same person' for changed against unchanged photos of two files"
 _SAME = "mean distance between a changed and another unchanged photo of one person"
+_LINKED = "mean distance between two changed photos of one person"
+_APART = "the same of two people"
 _FOUND = f"share of changed photos in which the detector finds the face with at least {CONFIDENT}"
 _SHIFT = "mean shift of the five landmarks, in distances between the eyes"
 
@@ -75,17 +77,27 @@ def reidentification_table(
         nearest = people[~probes][distances[np.ix_(probes, ~probes)].argmin(axis=1)]
         other_file = ~np.eye(len(photos), dtype=bool)
         same = (people[:, None] == people[None]) & other_file
+        among = np.linalg.norm(vectors[:, None] - vectors[None], axis=2)
         shifts = [_shift(p.face, faces[0]) for p, faces in zip(photos, seen, strict=True) if faces]
         return (
             float((nearest == people[probes]).mean()),
             _auc(distances[same], distances[~same & other_file]),
             float(distances[same].mean()),
+            float(among[same].mean()),
+            float(among[~same & other_file].mean()),
             float(np.mean([any(not face.uncertain for face in faces) for faces in seen])),
             float(np.mean(shifts)) if shifts else float("nan"),
         )
 
-    protocols = {"rank 1": _RANK_1, "AUC": _AUC, "same": _SAME, "found": _FOUND, "shift": _SHIFT}
-    protocols["rank 1"] += f"; judged by {NAME}, which no generator was trained against"
+    protocols = {
+        "rank 1": f"{_RANK_1}; judged by {NAME}, which no generator was trained against",
+        "AUC": _AUC,
+        "same": _SAME,
+        "linked": _LINKED,
+        "apart": _APART,
+        "found": _FOUND,
+        "shift": _SHIFT,
+    }
     weak = {"blur": obscuring.blur, "pixelate": obscuring.pixelate}
     everything = {**changes, **weak, FACE_UNCHANGED: lambda c: c}
     return Table(
@@ -100,12 +112,13 @@ def passcode_table(
     faces: Sequence[Pixels],
     name: str,
     change: Callable[[Pixels, NDArray[np.bool_]], Pixels],
+    restore: Callable[[Pixels, NDArray[np.bool_]], Pixels],
     code_length: int,
     judge: Judge,
 ) -> Table:
     """Measure what passcodes do to aligned faces: two of one face, and the way back.
 
-    `change` takes a face and the bits of a passcode; all bits flipped ask for the inverse.
+    `change` and `restore` take a face and the bits of a passcode.
     """
     random = np.random.default_rng(0)
     right, other, wrong = random.random((3, code_length)) < 0.5
@@ -113,14 +126,14 @@ def passcode_table(
     for face in faces:
         new, another = change(face, right), change(face, other)
         person, first, second = judge(face), judge(new), judge(another)
-        restored = change(new, ~right)
+        restored = restore(new, right)
         rows.append(
             (
                 min(metrics.psnr(restored, face), _IDENTICAL_DB),
                 np.linalg.norm(judge(restored) - person) < SAME_PERSON,
                 np.linalg.norm(first - person) >= SAME_PERSON,
                 np.linalg.norm(first - second) >= SAME_PERSON,
-                np.linalg.norm(judge(change(new, wrong)) - person) >= SAME_PERSON,
+                np.linalg.norm(judge(restore(new, wrong)) - person) >= SAME_PERSON,
             )
         )
     apart = f"share at least {SAME_PERSON} apart for {NAME}"

@@ -59,6 +59,13 @@ class Objective(nn.Module):
         """
         raise NotImplementedError
 
+    def adopt(self, key: str, config: Config, weights: Mapping[str, Tensor]) -> bool:
+        """Take over, as a part of the generator `key`, a model with another configuration.
+
+        Returns whether it is one that fits; by default, none is.
+        """
+        return False
+
     def generator_step(self, batch: Batch) -> GeneratorStep:
         """Return the terms to minimise over the generators."""
         raise NotImplementedError

@@ -88,12 +88,10 @@ def _faces(run: FaceRunner, faces: list[Pixels]) -> list[list[Pixels]]:
     random = np.random.default_rng(0)
     length = run.config.code_length
     if run.config.condition == "surroundings":
-        return [
-            [run.paint(face, torch.from_numpy(random.standard_normal(length))) for face in faces]
-        ]
+        return [[run.paint(face, random.random(length) < 0.5) for face in faces]]
     bits = random.random(length) < 0.5
     new = [run.change(face, bits) for face in faces]
-    return [new, [run.change(face, ~bits) for face in new]]
+    return [new, [run.change(face, bits, inverse=True) for face in new]]
 
 
 def _square(picture: Pixels) -> Pixels:

@@ -323,6 +323,8 @@ def _start_from(recipe: Recipe, objective: Objective, find_model: Callable[[str]
         if key not in objective.generators:
             raise InvalidRecipe(f"[initial] names {key}, which is none of the generators")
         loaded = load_generator(find_model(source))
-        if loaded.config != recipe.generator_config():
+        weights = loaded.module.state_dict()
+        if loaded.config == recipe.generator_config():
+            objective.generators[key].load_state_dict(weights)
+        elif not objective.adopt(key, loaded.config, weights):
             raise InvalidRecipe(f"{source} has other generator hyperparameters than the recipe")
-        objective.generators[key].load_state_dict(loaded.module.state_dict())

@@ -8,19 +8,26 @@ import pytest
 import torch
 from matplotlib.cbook import get_sample_data
 
+from models import face_geometry
 from models.alignment import Alignment
 from models.embedding import MobileFaceNet, load_embedding
 from models.errors import MissingFeatures
 from models.face_confidence import FaceConfidence
 from models.faces import open_detector
-from models.families.anonymizer.conditions import face_mask, pack_identity, pack_surroundings
+from models.families.anonymizer.conditions import (
+    face_mask,
+    pack_identity,
+    pack_surroundings,
+    signed,
+)
 from models.families.anonymizer.identity import IdentityObjective, eight_bit
-from models.families.anonymizer.networks import FaceConfig, build_generator
+from models.families.anonymizer.networks import IdentityTransformer, build_generator
+from models.families.anonymizer.painter import FaceConfig
 from models.families.anonymizer.surroundings import SurroundingsObjective
 from models.families.anonymizer.terms import AnonymizerConfig, augmented_window
 from models.images import Limits, decode, to_tensor
 
-LANDMARKS = torch.tensor([(48.5, 60.0), (79.6, 60.0), (63.4, 78.8), (49.8, 91.9), (78.4, 91.9)])
+LANDMARKS = torch.tensor(face_geometry.LANDMARKS)
 
 
 def faces(count: int) -> torch.Tensor:
@@ -47,30 +54,72 @@ def test_the_mask_covers_every_landmark_with_room():
     assert 0.3 < mask.mean() < 0.5
 
 
+BITS = torch.rand(1, 16, generator=torch.Generator().manual_seed(3)) < 0.5
+
+
+def identity(**changes: object) -> IdentityTransformer:
+    """An untrained generator with a passcode."""
+    torch.manual_seed(1)
+    sizes = {"code_length": 16, "base_channels": 8, "blocks": 2, "finder_blocks": 1} | changes
+    generator = build_generator(FaceConfig(condition="identity", **sizes)).eval()
+    assert isinstance(generator, IdentityTransformer)
+    return generator
+
+
+@torch.no_grad()
 def test_what_is_around_the_face_stays():
     """With a passcode the generator makes the face anew and no pixel of its surroundings."""
-    config = FaceConfig(condition="identity", code_length=16, base_channels=8, blocks=2)
     x = faces(1)
-    with torch.no_grad():
-        answer = build_generator(config)(pack_identity(x, torch.rand(1, 16) < 0.5))
+    answer = identity()(pack_identity(x, BITS))
     changed = (answer != x).any(1)[0]
-    assert changed[face_mask(x)[0, 0].bool()].all()
-    assert not changed[:12].any()
-    assert not changed[:, :17].any()
-    assert not changed[:, 111:].any()
+    inside = face_mask(x)[0, 0].bool()
+    assert changed[inside].all()
+    assert not changed[~inside].any()
 
 
-@pytest.mark.parametrize("condition", ["identity", "surroundings"])
-def test_the_code_reaches_the_answer(condition: str):
-    """Another code gives another face, in spite of normalisation by the picture's statistics."""
+@torch.no_grad()
+def test_a_face_is_hidden_faintly():
+    """Whose face it was changes a pixel of the new one by `strength` of their difference."""
+    generator = identity(strength=0.05)
+    x = faces(1)
+    other = torch.where(face_mask(x).bool(), faces(1), x)
+    new, new_other = (generator(pack_identity(face, BITS)) for face in (x, other))
+    assert not torch.equal(new, new_other)
+    assert ((new - new_other).abs() <= 0.05 * (x - other).abs() + 1e-6).all()
+
+
+@torch.no_grad()
+def test_signs_are_parities_of_the_bits():
+    """One bit of the passcode turns half of the signs, so what is hidden looks like noise."""
+    generator, x = identity(), faces(1)
+    other = BITS.clone()
+    other[0, 5] = ~other[0, 5]
+    one, two = (generator._signs(x, signed(bits, x)) for bits in (BITS, other))
+    assert set(one.unique().tolist()) == {-1.0, 1.0}
+    assert 0.4 < (one != two).float().mean() < 0.6
+    assert one.mean().abs() < 0.1
+
+
+@torch.no_grad()
+def test_the_way_back():
+    """The passcode that hid a face finds it, before any training, to about a level of 256."""
+    generator, x = identity(), eight_bit(faces(1) * 0.5)
+    new = eight_bit(generator(pack_identity(x, BITS)))
+    torch.nn.init.constant_(generator.finder.tail.bias, 20.0)  # of the share of what is found
+    torch.nn.init.zeros_(generator.finder.tail.bias.view(4, 16)[:3])
+    found = generator(pack_identity(new, BITS, inverse=True))
+    assert (found - x).abs().mean() < 3 / 255
+    stranger = generator(pack_identity(new, ~BITS, inverse=True))
+    assert (stranger - x).abs().mean() > 0.1
+
+
+def test_the_code_reaches_the_answer():
+    """Another code paints another face, in spite of normalisation by the picture's statistics."""
     torch.manual_seed(0)
-    config = FaceConfig(condition=condition, code_length=16, base_channels=8, blocks=2)
+    config = FaceConfig(condition="surroundings", code_length=16, base_channels=8, blocks=2)
     generator = build_generator(config).eval()
-    x, codes = faces(1), torch.rand(2, 1, 16) < 0.5
-    if condition == "identity":
-        packed = [pack_identity(x, bits) for bits in codes]
-    else:
-        packed = [pack_surroundings(x, LANDMARKS[None], bits.float()) for bits in codes]
+    x = faces(1)
+    packed = [pack_surroundings(x, LANDMARKS[None], code) for code in torch.randn(2, 1, 16)]
     with torch.no_grad():
         one, other = (generator(each) for each in packed)
     assert packed[0].shape[1] == config.channels_in
@@ -78,14 +127,12 @@ def test_the_code_reaches_the_answer(condition: str):
 
 
 def test_eight_bits():
-    """In training the inverse sees what a file holds, and its gradient reaches the generator."""
-    x = (faces(1) * 0.9).requires_grad_()
+    """In training the inverse sees what a file holds."""
+    x = faces(1)
     y = eight_bit(x)
-    levels = (y.detach() + 1) * 127.5
+    levels = (y + 1) * 127.5
     torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
     assert (y - x).abs().max() <= 1 / 255 + 1e-6
-    y.sum().backward()
-    assert torch.equal(x.grad, torch.ones_like(x))
 
 
 def test_window_is_differentiable():
@@ -116,26 +163,32 @@ def test_confidence_tells_a_face():
 @pytest.mark.parametrize("condition", ["identity", "surroundings"])
 def test_both_trainings_record_their_embedding(condition: str):
     """Either generator is trained by terms that all have a weight, and says by which embedding."""
-    config = FaceConfig(condition=condition, code_length=4, base_channels=4, blocks=1)
-    kind = IdentityObjective if condition == "identity" else SurroundingsObjective
-    objective = kind(config, AnonymizerConfig(patch_channels=4), MobileFaceNet())
+    objective = tiny(condition)
     assert list(objective.generators) == [condition]
     assert "MobileFaceNet" in objective.conventions["embedding"]
     batch = {"face": faces(2), "landmarks": LANDMARKS.expand(2, -1, -1)}
     terms, fakes = objective.generator_step(batch)
     assert terms.keys() == objective.weights.keys()
-    assert objective.discriminator_step(batch, fakes)["face"].isfinite()
+    if condition == "surroundings":
+        assert objective.discriminator_step(batch, fakes)["face"].isfinite()
 
 
-def test_one_code_makes_people_alike():
-    """A training step compares what one code makes of two people; a person alone is alike."""
-    config = FaceConfig(code_length=4, base_channels=4, blocks=1)
-    torch.manual_seed(0)
-    objective = IdentityObjective(config, AnonymizerConfig(patch_channels=4), MobileFaceNet())
-    alone, _ = objective.generator_step({"face": faces(1)})
-    two, _ = objective.generator_step({"face": faces(2)})
-    assert alone["alike"].item() == pytest.approx(0, abs=1e-5)
-    assert 0 <= two["alike"].item() <= 2
+def tiny(condition: str) -> IdentityObjective | SurroundingsObjective:
+    config = FaceConfig(condition=condition, code_length=4, base_channels=4, blocks=1)
+    kind = IdentityObjective if condition == "identity" else SurroundingsObjective
+    return kind(config, AnonymizerConfig(patch_channels=4), MobileFaceNet())
+
+
+def test_identity_adopts_a_painter():
+    """The training with a passcode starts from a painter of its size, which it leaves alone."""
+    objective, painter = tiny("identity"), tiny("surroundings").generators["surroundings"]
+    adopted = objective.generators["identity"].painter
+    assert objective.adopt("identity", painter.config, painter.state_dict())
+    for name, value in adopted.state_dict().items():
+        assert torch.equal(value, painter.state_dict()[name])
+    assert not any(value.requires_grad for value in adopted.parameters())
+    wider = painter.config.model_copy(update={"base_channels": 8})
+    assert not objective.adopt("identity", wider, {})
 
 
 def test_missing_embedding(tmp_path: Path):

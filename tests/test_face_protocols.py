@@ -44,14 +44,18 @@ def test_recognition_before_and_after():
     grey = np.full((128, 128, 3), 120, np.uint8)
     changes = {"one for all": lambda _: grey, "black": lambda _: np.zeros_like(grey)}
     table = reidentification_table("four", people(), changes, Finds(), judge)
-    assert list(table.protocols) == ["rank 1", "AUC", "same", "found", "shift"]
+    assert list(table.protocols) == [
+        *("rank 1", "AUC", "same", "linked", "apart", "found", "shift")
+    ]
     assert table.rows["unchanged"][:2] == (1.0, 1.0)
-    rank_1, auc, same, found, shift = table.rows["one for all"]
+    rank_1, auc, same, linked, apart, found, shift = table.rows["one for all"]
     assert rank_1 == 0.25
     assert auc == pytest.approx(0.5, abs=0.15)
     assert same > table.rows["unchanged"][2]
+    assert (linked, apart) == (0.0, 0.0)
+    assert table.rows["unchanged"][3] < table.rows["unchanged"][4]
     assert (found, shift) == (1.0, 0.0)
-    assert table.rows["black"][3] < 1
+    assert table.rows["black"][5] < 1
     assert {"blur", "pixelate"} <= set(table.rows)
     assert "4 people" in table.title
 
@@ -63,7 +67,11 @@ def test_the_way_back():
         return face + np.where(bits, 60, -60).astype(np.uint8)  # modulo 256, so exactly undone
 
     faces = [np.full((128, 128, 3), 100, np.uint8)] * 2
-    table = passcode_table("two", faces, "adder", shifted, 3, judge)
+
+    def back(face: Pixels, bits: np.ndarray) -> Pixels:
+        return shifted(face, ~bits)
+
+    table = passcode_table("two", faces, "adder", shifted, back, 3, judge)
     figures = dict(zip(table.protocols, table.rows["adder"], strict=True))
     assert figures["restored"] > 90
     assert np.isfinite(figures["restored"])  # though every restored face is the original

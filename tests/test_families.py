@@ -33,7 +33,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("srgan", {"architecture": "srresnet", "channels": 8, "blocks": 1, "batch_norm": False}),
     ("style", {"base_channels": 4, "blocks": 1}),
     ("style", {"base_channels": 8, "blocks": 1, "value_range": "byte"}),
-    ("anonymizer", {"base_channels": 4, "blocks": 1, "code_length": 3}),
+    ("anonymizer", {"base_channels": 4, "blocks": 1, "code_length": 3, "strength": 0.5}),
     ("anonymizer", {"base_channels": 4, "blocks": 1, "condition": "surroundings"}),
 ]
 

@@ -33,7 +33,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "starry-night": ("style", {"base_channels": 4, "blocks": 1}, {"task_note": "a night sky"}),
 }
-_FACE = {"base_channels": 4, "blocks": 1}
+_FACE = {"base_channels": 4, "blocks": 1, "finder_channels": 8, "finder_blocks": 1}
 FACE_MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "face-identity": ("anonymizer", _FACE, {}),
     "face-surroundings": ("anonymizer", _FACE | {"condition": "surroundings"}, {}),

@@ -37,7 +37,13 @@ _DATA: dict[str, dict[str, Any]] = {
     "faces": {"train": ["warm"], "held_out": 0, "landmarks": True},
 }  # fmt: skip
 _PATCH = {"patch_layers": 1, "patch_channels": 8}
-_FACE = {"base_channels": 4, "blocks": 1, "code_length": 4}
+_FACE = {
+    "base_channels": 4,
+    "blocks": 1,
+    "code_length": 4,
+    "finder_channels": 8,
+    "finder_blocks": 1,
+}
 _SRRESNET = {"architecture": "srresnet", "channels": 8, "blocks": 1, "scale": 2}
 _STAGES: dict[str, dict[str, Any]] = {
     "pix2pix": {

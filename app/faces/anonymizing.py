@@ -3,6 +3,7 @@
 method generate   passcode   model               the faces come back by
                   none       face-surroundings   nothing: it never saw them
                   any        face-identity       the seal, or its inverse
+                  any        face-surroundings   the seal
 blur, pixelate, solid        none                the seal, if there is a passcode
 """
 
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -31,8 +32,8 @@ from app.opening import Served
 from models import images
 from models.alignment import Alignment
 from models.faces import Box, Face
-from models.families.anonymizer.conditions import pack_identity, pack_surroundings
-from models.families.anonymizer.networks import FaceConfig
+from models.families.anonymizer.conditions import pack_identity, pack_surroundings, signed
+from models.families.anonymizer.painter import FaceConfig
 from models.family import Task
 from models.images import Format, Pixels
 from models.obscuring import WAYS, hidden_region
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
     from app.schemas import AnonymizeParams, Method
     from app.service import Service
 
-Condition = Literal["identity", "surroundings"]
 
 _BYTES_PER_PIXEL = 14  # the picture, and what encoding takes
 _SEALING_BYTES_PER_PIXEL = 14  # the faces, the file and its pixels once more
@@ -163,11 +163,8 @@ def generator_name(params: AnonymizeParams) -> str | None:
     """Return the name of the generator for a request, None if its method needs none."""
     if params.method != "generate":
         return None
-    return params.model or f"face-{_condition(params)}"
-
-
-def _condition(params: AnonymizeParams) -> Condition:
-    return "identity" if params.passcode is not None else "surroundings"
+    condition = "identity" if params.passcode is not None else "surroundings"
+    return params.model or f"face-{condition}"
 
 
 def _generator(service: Service, params: AnonymizeParams, caller: Caller) -> Served | None:
@@ -176,18 +173,20 @@ def _generator(service: Service, params: AnonymizeParams, caller: Caller) -> Ser
         if params.model:
             raise InvalidParameter("model: only the method generate has one")
         return None
-    return face_generator(service, name, _condition(params), caller)
+    model = service.catalog.for_task(name, Task.ANONYMIZE, caller)
+    if params.passcode is None and _config(model).condition == "identity":
+        raise InvalidParameter(f"model: {model.label} is for requests with a passcode")
+    return model
 
 
-def face_generator(service: Service, name: str, condition: Condition, caller: Caller) -> Served:
-    """Return the generator of that name that the caller may use.
+def identity_generator(service: Service, name: str, caller: Caller) -> Served:
+    """Return the generator of that name that the caller may use and that has an inverse.
 
-    Raises what `Catalog.for_task` raises, and InvalidParameter for one of the other condition.
+    Raises what `Catalog.for_task` raises, and InvalidParameter for one without.
     """
     model = service.catalog.for_task(name, Task.ANONYMIZE, caller)
-    if _config(model).condition != condition:
-        needs = "no passcode" if condition == "identity" else "a passcode"
-        raise InvalidParameter(f"model: {model.label} is for requests with {needs}")
+    if _config(model).condition != "identity":
+        raise InvalidParameter(f"model: {model.label} has no inverse")
     return model
 
 
@@ -256,14 +255,18 @@ async def _remake(
 
 
 def _pack(model: Served, params: AnonymizeParams) -> Pack:
-    """Return what tells the generator whom to make: bits of the passcode, or chance."""
-    if params.passcode is not None:
+    """Return what tells the generator whom to make: bits of the passcode, or chance.
+
+    A passcode is the seal's alone where the generator knows none.
+    """
+    config = _config(model)
+    if config.condition == "identity" and params.passcode is not None:
         return identity_pack(model, params.passcode)
-    length = _config(model).code_length
+    length = config.code_length
 
     def pack(faces: Tensor, landmarks: Tensor) -> Tensor:
-        chance = torch.Generator().manual_seed(secrets.randbits(63))
-        return pack_surroundings(faces, landmarks, torch.randn(1, length, generator=chance))
+        bits = torch.tensor([[secrets.randbits(1) == 1 for _ in range(length)]])
+        return pack_surroundings(faces, landmarks, signed(bits, faces))
 
     return pack
 
@@ -273,8 +276,8 @@ def identity_pack(model: Served, passcode: SecretStr, *, inverse: bool = False) 
 
     Takes the time of a key derivation.
     """
-    bits = torch.tensor([condition_bits(passcode, _config(model).code_length)]) ^ inverse
-    return lambda faces, _landmarks: pack_identity(faces, bits)
+    bits = torch.tensor([condition_bits(passcode, _config(model).code_length)])
+    return lambda faces, _landmarks: pack_identity(faces, bits, inverse=inverse)
 
 
 def _config(model: Served) -> FaceConfig:

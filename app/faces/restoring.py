@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from app.access import OPERATOR, Caller
 from app.admission import Share
 from app.errors import NoFace, NoSeal, WrongPasscode
-from app.faces.anonymizing import face_generator, identity_pack
+from app.faces.anonymizing import identity_generator, identity_pack
 from app.faces.finding import find_faces, remake_face
 from app.faces.passcodes import STRONG_SCRYPT, normalised
 from app.faces.sealing import NO_SEAL, Seal, find_seal
@@ -145,7 +145,7 @@ def _hash(data: bytes) -> str:
 def _generator(service: Service, params: RestoreParams, caller: Caller) -> Served:
     name = generator_name(params)
     try:
-        return face_generator(service, name, "identity", caller)
+        return identity_generator(service, name, caller)
     except ModelNotFound:
         if params.decoy:
             raise
@@ -169,7 +169,7 @@ def _open(seal: Seal, picture: Picture, passcode: SecretStr) -> Pixels | None:
 async def _inverse(
     service: Service, model: Served, rgb: Pixels, passcode: SecretStr, deadline: float
 ) -> Pixels:
-    """Return the picture with each face made by the complement of the passcode's condition.
+    """Return the picture with each face made by the inverse that the passcode asks for.
 
     Of the right passcode that is about the original face, of another one somebody else's. Raises
     NoFace, and as `find_faces` does.

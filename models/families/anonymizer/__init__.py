@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.families.anonymizer.networks import FaceConfig, build_generator, size_rule
+from models.families.anonymizer.networks import build_generator, size_rule
+from models.families.anonymizer.painter import FaceConfig
 from models.family import Family, Task
 
 if TYPE_CHECKING:

@@ -7,16 +7,29 @@ from torch import Tensor
 
 from models.face_geometry import CENTRE_PX, FACE_PX, RADII_PX
 
-_RIM = 0.1  # of the ellipse's radius: where a new face fades into what is around it
 _LANDMARK_PX = 3.0  # standard deviation of a landmark's spot
+_REACH = 1.4
 
 
-def pack_identity(faces: Tensor, bits: Tensor) -> Tensor:
-    """Join (B, 3, H, W) faces in [-1, 1] and (B, N) bools of their passcodes: (B, 3 + N, H, W).
+def pack_identity(faces: Tensor, bits: Tensor, *, inverse: bool = False) -> Tensor:
+    """Join faces, the bits of their passcodes and what is asked for: (B, 3 + N + 1, H, W).
 
-    The complement of the bits asks for the inverse (Gu et al. 2020).
+    Args:
+        faces: (B, 3, H, W) in [-1, 1].
+        bits: (B, N) bools.
+        inverse: whether the face that the passcode hid is to come back, or a new one to be made.
     """
-    return torch.cat((faces, _planes(bits.to(faces) * 2 - 1, faces)), dim=1)
+    asked = torch.full_like(faces[:, :1], -1.0 if inverse else 1.0)
+    return torch.cat((faces, _planes(signed(bits, faces), faces), asked), dim=1)
+
+
+def signed(bits: Tensor, faces: Tensor) -> Tensor:
+    """(B, N) bools -> a code of `faces`' type, a sign for each bit.
+
+    It is longer than those of people, so that nobodies are further from the mean face and from
+    each other (a truncation above 1, Karras et al. 2019).
+    """
+    return (bits.to(faces) * 2 - 1) * _REACH
 
 
 def pack_surroundings(faces: Tensor, landmarks: Tensor, code: Tensor) -> Tensor:
@@ -28,7 +41,7 @@ def pack_surroundings(faces: Tensor, landmarks: Tensor, code: Tensor) -> Tensor:
     Args:
         faces: (B, 3, 128, 128) in [-1, 1].
         landmarks: (B, 5, 2), x and y in pixels of the crop.
-        code: (B, N), normally distributed.
+        code: (B, N), of `signed`, or of a person in training.
     """
     mask = face_mask(faces)
     spots = _spots(landmarks.to(faces), faces)
@@ -38,15 +51,12 @@ def pack_surroundings(faces: Tensor, landmarks: Tensor, code: Tensor) -> Tensor:
     )
 
 
-def face_mask(faces: Tensor) -> Tensor:
-    """Return (1, 1, H, W), 1 where an aligned face is and 0 around it, of `faces`' type."""
-    return (_radius(faces) <= 1).to(faces)[None, None]
+def face_mask(faces: Tensor, reach: float = 1.0) -> Tensor:
+    """Return (1, 1, H, W), 1 where an aligned face is and 0 around it, of `faces`' type.
 
-
-def face_weight(faces: Tensor) -> Tensor:
-    """Return (1, 1, H, W), 1 on an aligned face, 0 around it and linear at its rim."""
-    weight = ((1 + _RIM - _radius(faces)) / (2 * _RIM)).clamp(0, 1)
-    return weight.to(faces)[None, None]
+    `reach` scales the ellipse.
+    """
+    return (_radius(faces) <= reach).to(faces)[None, None]
 
 
 def _radius(faces: Tensor) -> Tensor:

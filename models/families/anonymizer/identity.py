@@ -3,95 +3,108 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from models import losses
 from models.embedding import MobileFaceNet
-from models.families.anonymizer.conditions import pack_identity
-from models.families.anonymizer.networks import FaceConfig
-from models.families.anonymizer.terms import (
-    AnonymizerConfig,
-    FaceObjective,
-    augmented_window,
-    coarse,
-)
-from models.objective import Batch, GeneratorStep, Terms
+from models.families.anonymizer.conditions import signed
+from models.families.anonymizer.networks import IdentityTransformer
+from models.families.anonymizer.painter import FaceConfig
+from models.families.anonymizer.terms import AnonymizerConfig, FaceObjective, augmented_window
+from models.family import Config
+from models.objective import Batch, GeneratorStep
 
 
 class IdentityObjective(FaceObjective):
-    """M = G(x, p) is somebody else, R = G(M, not p) is x again, W = G(M, q) is a third person.
+    """M = G(x, p) is somebody else, R = G(M, p, inverse) is x again, W = G(M, q, inverse) a third.
 
-    Who M is shall be for p to say, as in CIAGAN (Maximov et al. 2020), whose faces cannot be
-    restored: being unlike x is not enough, where M still tells x from other people.
+    Who M and W are is for the painter to say, which is trained beforehand, as a generator of
+    "surroundings", and stays as it is. Learned here is to find x in M where the passcode is right,
+    also when M was turned, scaled and spoiled on its way, and to find nothing where it is wrong.
     """
 
     def __init__(
         self, generator: FaceConfig, config: AnonymizerConfig, embedding: MobileFaceNet
     ) -> None:
-        super().__init__(generator, config, embedding)
-        self.weights |= {
-            "restored": config.restored,
-            "recognised": config.changed,
-            "different": config.different,
-            "alike": config.alike,
-        }
+        super().__init__(generator, embedding)
+        names = ("restored", "recognised", "decoy")
+        self.weights = {name: getattr(config, name) for name in names}
+        cast(IdentityTransformer, self.generators["identity"]).painter.requires_grad_(False)
+
+    def adopt(self, key: str, config: Config, weights: Mapping[str, Tensor]) -> bool:
+        generator = cast(IdentityTransformer, self.generators[key])
+        mine = generator.config.model_copy(update={"condition": "surroundings"})
+        if not isinstance(config, FaceConfig) or _painter_of(config) != _painter_of(mine):
+            return False
+        generator.painter.load_state_dict(weights)
+        return True
 
     def generator_step(self, batch: Batch) -> GeneratorStep:
         x = batch["face"]
-        generator = self.generators["identity"]
-        p, p2, q = (torch.rand(len(x), self.code_length, device=x.device) < 0.5 for _ in range(3))
-        p = p[:1].expand_as(p)  # one for all, so that "alike" can compare people
-        new, other = generator(pack_identity(torch.cat((x, x)), torch.cat((p, p2)))).chunk(2)
-        kept = eight_bit(new)  # what a file holds
-        restored, wrong = generator(
-            pack_identity(torch.cat((kept, kept)), torch.cat((~p, q)))
-        ).chunk(2)
-
-        faces = torch.cat((x, new, other, restored, wrong))
-        people = self.embedding(augmented_window(faces.float())).chunk(5)
-        person, new_one, other_one, restored_one, wrong_one = people
-        strangers = torch.cat((new, other, wrong))
-        fakes = torch.cat((new, wrong))
+        generator = cast(IdentityTransformer, self.generators["identity"])
+        p, q = (
+            signed(torch.rand(len(x), self.code_length, device=x.device) < 0.5, x) for _ in "pq"
+        )
+        with torch.no_grad():
+            new = generator.hidden(x, generator.painted(x, p), p).float()
+            arrived, wanted = _travelled(eight_bit(new), x)
+            again, other = (generator.painted(arrived, code) for code in (p, q))
+        restored = generator.revealed(arrived, again, p).float()
+        person = self.embedding(augmented_window(wanted.float()))
+        brought_back = self.embedding(augmented_window(restored))
         terms = {
-            "adversarial": losses.least_squares_generator(self.discriminators["face"](fakes)),
-            "restored": losses.mean_absolute_error(restored, x),
-            "recognised": 2 - losses.likeness(restored_one, person, -1.0),
-            "changed": losses.likeness(
-                torch.cat((new_one, other_one, wrong_one)), person.repeat(3, 1), self.margin
-            ),
-            "different": losses.likeness(
-                torch.cat((new_one, new_one)), torch.cat((other_one, wrong_one)), self.margin
-            ),
-            "alike": 2 - losses.likeness(new_one, new_one.roll(1, 0), -1.0),
-            "kept": losses.mean_absolute_error(coarse(strangers), coarse(x).repeat(3, 1, 1, 1)),
-            "found": losses.face_classification(self.confidence(strangers)),
+            "restored": losses.mean_absolute_error(restored, wanted),
+            "recognised": 2 - losses.likeness(brought_back, person, -1.0),
+            "decoy": losses.mean_absolute_error(generator.revealed(arrived, other, q), other),
         }
-        return GeneratorStep(terms, {"face": fakes.detach()})
-
-    def discriminator_step(self, batch: Batch, fakes: Mapping[str, Tensor]) -> Terms:
-        discriminator = self.discriminators["face"]
-        return {
-            "face": losses.least_squares_discriminator(
-                discriminator(batch["face"]), discriminator(fakes["face"])
-            )
-        }
+        return GeneratorStep(terms, {})
 
     def preview(self, generators: Mapping[str, nn.Module], batch: Batch) -> list[Tensor]:
-        generator, x = generators["identity"], batch["face"]
+        generator, x = cast(IdentityTransformer, generators["identity"]), batch["face"]
         fixed = torch.Generator().manual_seed(0)
         p, p2, q = (
-            (torch.rand(1, self.code_length, generator=fixed) < 0.5).to(x.device).expand(len(x), -1)
+            signed(torch.rand(1, self.code_length, generator=fixed) < 0.5, x).expand(len(x), -1)
             for _ in range(3)
         )
-        new, other = generator(pack_identity(x, p)), generator(pack_identity(x, p2))
+        new, other = (generator.hidden(x, generator.painted(x, code), code) for code in (p, p2))
         kept = eight_bit(new)
-        restored = generator(pack_identity(kept, ~p))
-        return [x, new, other, restored, generator(pack_identity(kept, q))]
+        back = [generator.revealed(kept, generator.painted(kept, code), code) for code in (p, q)]
+        return [x, new, other, *back]
+
+
+def _painter_of(config: FaceConfig) -> dict[str, object]:
+    return config.model_dump(
+        include={"condition", "code_length", "base_channels", "halvings", "blocks"}
+    )
 
 
 def eight_bit(pictures: Tensor) -> Tensor:
-    """Round [-1, 1] to the 256 levels of a file; the gradient passes as if it did not."""
-    rounded = pictures.detach().add(1).mul(127.5).round().div(127.5).sub(1)
-    return pictures + (rounded - pictures.detach())
+    """Round [-1, 1] to the 256 levels of a file."""
+    return pictures.add(1).mul(127.5).round().div(127.5).sub(1)
+
+
+def _travelled(pictures: Tensor, originals: Tensor) -> tuple[Tensor, Tensor]:
+    """Spoil some pictures as messengers do and find their faces a bit beside where they were.
+
+    The originals are moved alike. Every second picture stays as it is.
+    """
+    count, device = len(pictures), pictures.device
+
+    def draw(high: float) -> Tensor:
+        some = torch.arange(count, device=device) % 2 == 1
+        return torch.rand(count, device=device) * high * some
+
+    turn, scale = draw(0.03) - draw(0.03), 1 + draw(0.03) - draw(0.03)
+    right, down = draw(0.03) - draw(0.03), draw(0.03) - draw(0.03)  # of half a side: 2 px
+    cos, sin = turn.cos() * scale, turn.sin() * scale
+    matrix = torch.stack((cos, -sin, right, sin, cos, down), dim=1).view(count, 2, 3)
+    grid = nn.functional.affine_grid(matrix, list(pictures.shape), False)
+    noise = torch.randn_like(pictures) * draw(0.03)[:, None, None, None]
+    moved, wanted = (
+        nn.functional.grid_sample(each, grid, padding_mode="reflection", align_corners=False)
+        for each in ((pictures + noise).float(), originals.float())
+    )
+    return moved, wanted

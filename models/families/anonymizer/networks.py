@@ -1,127 +1,118 @@
-"""A ResNet generator whose normalisations are steered by a code (Gu et al. 2020; Huang 2017)."""
+"""What hides a face in a painted one and finds it again, and how generators are built."""
 
 from __future__ import annotations
 
-import itertools
-from typing import Literal
-
-from pydantic import Field
+import torch
 from torch import Tensor, nn
 
-from models.blocks import conv
-from models.families.anonymizer.conditions import face_weight
-from models.family import Config, SizeRule
+from models.face_geometry import FACE_PX, LANDMARKS
+from models.families.anonymizer.conditions import face_mask, pack_surroundings
+from models.families.anonymizer.painter import FaceConfig, FacePainter
+from models.family import SizeRule
 
-_LANDMARKS = 5
-_MAPPED = 128  # width of the network between code and normalisations
+_BLOCK_PX = 4
 
 
-class FaceConfig(Config):
-    """Hyperparameters of `FaceGenerator`.
+class _Finder(nn.Module):
+    """(B, 9, H, W) -> (B, 4, H, W), by a network without normalisation at a quarter of the size.
 
-    Attributes:
-        condition: what comes beside the code: the face itself ("identity"), or all around it, a
-            mask and five landmarks ("surroundings").
-        code_length: values of the code; bits of a passcode, or noise.
+    Blocks of 4 x 4 pixels become channels and back (Shi et al. 2016). H, W multiples of 4.
     """
 
-    condition: Literal["identity", "surroundings"] = "identity"
-    code_length: int = Field(32, ge=1)
-    base_channels: int = Field(32, ge=1)
-    halvings: int = Field(2, ge=1, le=4)
-    blocks: int = Field(6, ge=1)
-
-    @property
-    def picture_channels(self) -> int:
-        """Channels that vary over the picture."""
-        return 3 if self.condition == "identity" else 3 + 1 + _LANDMARKS
-
-    @property
-    def channels_in(self) -> int:
-        """All channels: those of the picture, then the code, each value filling a plane."""
-        return self.picture_channels + self.code_length
-
-
-class _Steered(nn.Module):
-    """conv - InstanceNorm - scale and shift by the mapped code (AdaIN, Huang and Belongie 2017)."""
-
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
-        self.conv = conv(channels_in, channels_out, 3, bias=False)
-        self.norm = nn.InstanceNorm2d(channels_out)
-        self.steer = nn.Conv2d(_MAPPED, 2 * channels_out, 1)
+        self.head = nn.Conv2d(9 * _BLOCK_PX**2, channels, 3, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.ReLU(),
+                nn.Conv2d(channels, channels, 3, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(channels, channels, 3, padding=1),
+            )
+            for _ in range(blocks)
+        )
+        self.tail = nn.Conv2d(channels, 4 * _BLOCK_PX**2, 3, padding=1)
+        nn.init.zeros_(self.tail.weight)
 
-    def forward(self, x: Tensor, mapped: Tensor) -> Tensor:
-        scale, shift = self.steer(mapped).chunk(2, dim=1)
-        y: Tensor = self.norm(self.conv(x)) * (1 + scale) + shift
-        return y
-
-
-class _SteeredBlock(nn.Module):
-    """x + steered(relu(steered(x)))."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = _Steered(channels, channels)
-        self.second = _Steered(channels, channels)
-
-    def forward(self, x: Tensor, mapped: Tensor) -> Tensor:
-        y: Tensor = x + self.second(self.first(x, mapped).relu(), mapped)
-        return y
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.head(nn.functional.pixel_unshuffle(x, _BLOCK_PX))
+        for block in self.blocks:
+            y = y + block(y)
+        answer: Tensor = nn.functional.pixel_shuffle(self.tail(y.relu()), _BLOCK_PX)
+        return answer
 
 
-class FaceGenerator(nn.Module):
-    """(B, channels_in, H, W) -> (B, 3, H, W) in [-1, 1]; H, W multiples of 2**halvings.
+class IdentityTransformer(nn.Module):
+    """(B, 3 + N + 1, H, W), as `pack_identity` gives, -> (B, 3, H, W) in about [-1, 1].
 
-    Made for faces of 128 x 128.
-
-    Gu et al. 2020 tile the code over the picture and normalise by batch statistics. Here a face's
-    answer must not depend on its neighbours, and InstanceNorm would subtract a tiled code again, so
-    the code is read off its planes and steers the normalisations. No step up sees one down: a face
-    that could be copied would be. What is around it is not made anew but kept.
+    H, W as of `FacePainter`, and multiples of 4. Gu et al. 2020 ask one network for a new face and
+    for the old one, and the new one shows it. Here the new face is painted from its surroundings
+    and the passcode, which tell nothing of the old one, and that is hidden in it as in a spread
+    spectrum (Cox et al. 1997): a small share of the difference, its sign in every block of pixels
+    a parity of the passcode's bits. With these the same face is painted again, what differs is
+    the old one, and a network takes the noise from it. With others the difference is one between
+    people under signs of no meaning, and all that network shall see is the newly painted face.
     """
+
+    parities: Tensor
 
     def __init__(self, config: FaceConfig) -> None:
         super().__init__()
         self.config = config
-        widths = [config.base_channels * min(2**i, 4) for i in range(config.halvings + 1)]
-        steps = list(itertools.pairwise(widths))
-        self.map = nn.Sequential(
-            nn.Conv2d(config.code_length, _MAPPED, 1), nn.ReLU(), nn.Conv2d(_MAPPED, _MAPPED, 1)
-        )
-        self.stem = conv(config.picture_channels, widths[0], 5)
-        self.down = nn.ModuleList(
-            nn.Sequential(nn.ReLU(), conv(above, below, 3, 2), nn.InstanceNorm2d(below))
-            for above, below in steps
-        )
-        self.blocks = nn.ModuleList(_SteeredBlock(widths[-1]) for _ in range(config.blocks))
-        self.up = nn.ModuleList(_Steered(below, above) for above, below in reversed(steps))
-        self.head = conv(widths[0], 3, 5)
+        self.painter = FacePainter(config)
+        self.finder = _Finder(config.finder_channels, config.finder_blocks)
+        side = FACE_PX // _BLOCK_PX
+        fixed = torch.Generator().manual_seed(0)
+        parities = torch.rand(config.code_length, side, side, generator=fixed) < 0.5
+        self.register_buffer("parities", parities.float())
 
     def forward(self, x: Tensor) -> Tensor:
-        channels = self.config.picture_channels
-        picture, code = x[:, :channels], x[:, channels:].mean((2, 3), keepdim=True)
-        mapped = self.map(code)
-        y = self.stem(picture)
-        for down in self.down:
-            y = down(y)
-        for block in self.blocks:
-            y = block(y, mapped)
-        for up in self.up:
-            y = nn.functional.interpolate(y, scale_factor=2.0, mode="nearest")
-            y = up(y, mapped).relu()
-        answer: Tensor = self.head(y).tanh()
-        if self.config.condition == "identity":
-            answer = picture + face_weight(picture) * (answer - picture)
+        picture, code, asked = x[:, :3], x[:, 3:-1].mean((2, 3)), x[:, -1:]
+        painted = self.painted(picture, code)
+        new, old = self.hidden(picture, painted, code), self.revealed(picture, painted, code)
+        answer: Tensor = torch.where(asked > 0, new, old)
         return answer
 
+    def painted(self, picture: Tensor, code: Tensor) -> Tensor:
+        """Put the face of a code (B, N), as `signed` gives it, into a picture."""
+        height, width = picture.shape[2:]
+        places = [(x * width / FACE_PX, y * height / FACE_PX) for x, y in LANDMARKS]
+        landmarks = picture.new_tensor(places).expand(len(picture), -1, -1)
+        packed = pack_surroundings(picture, landmarks, code)
+        mask = face_mask(picture)
+        face: Tensor = self.painter(packed)
+        return picture + mask * (face - picture)
 
-def build_generator(config: FaceConfig) -> FaceGenerator:
-    """Return a `FaceGenerator` with PyTorch's default initialisation."""
-    return FaceGenerator(config)
+    def hidden(self, picture: Tensor, painted: Tensor, code: Tensor) -> Tensor:
+        """Hide a picture's face in the painted one."""
+        pattern = self.config.strength * self._signs(picture, code) * (picture - painted)
+        return (painted + pattern).clamp(-1, 1)
+
+    def revealed(self, picture: Tensor, painted: Tensor, code: Tensor) -> Tensor:
+        """Find the face that is hidden in a picture, given the painted one; else return that."""
+        strayed = picture - painted
+        found = (strayed * self._signs(picture, code) / self.config.strength).clamp(-2, 2)
+        seen = self.finder(torch.cat((found, strayed, painted), dim=1))
+        mended = seen[:, :3] + seen[:, 3:].sigmoid() * found
+        answer: Tensor = painted + face_mask(picture) * mended
+        return answer
+
+    def _signs(self, picture: Tensor, code: Tensor) -> Tensor:
+        """Return the passcode's signs, (B, 1, H, W) of -1 and 1."""
+        count = torch.einsum("bn,nhw->bhw", (code > 0).to(self.parities), self.parities)
+        odd = count - 2 * (count / 2).floor()
+        signs = (1 - 2 * odd)[:, None]
+        return nn.functional.interpolate(signs, picture.shape[2:], mode="nearest")
+
+
+def build_generator(config: FaceConfig) -> FacePainter | IdentityTransformer:
+    """Return the generator that `config.condition` asks for."""
+    return (
+        FacePainter(config) if config.condition == "surroundings" else IdentityTransformer(config)
+    )
 
 
 def size_rule(config: FaceConfig) -> SizeRule:
     """`halvings`; made for one aligned face at a time, so it is never tiled."""
-    side = 2**config.halvings
+    side = max(2**config.halvings, _BLOCK_PX)
     return SizeRule(multiple_of=side, minimum=2 * side, halo=side, whole_image_statistics=True)

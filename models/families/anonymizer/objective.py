@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.embedding import load_embedding
 from models.families.anonymizer.identity import IdentityObjective
-from models.families.anonymizer.networks import FaceConfig
+from models.families.anonymizer.painter import FaceConfig
 from models.families.anonymizer.surroundings import SurroundingsObjective
 from models.families.anonymizer.terms import AnonymizerConfig
 from models.family import Config

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from models import losses
+from models.blocks import PatchGAN, initialise_gan
 from models.embedding import EMBEDDED, MobileFaceNet
-from models.families.anonymizer.conditions import face_mask, pack_surroundings
-from models.families.anonymizer.networks import FaceConfig
+from models.face_confidence import FaceConfidence
+from models.families.anonymizer.conditions import face_mask, pack_surroundings, signed
+from models.families.anonymizer.painter import SURROUNDINGS, FaceConfig
 from models.families.anonymizer.terms import (
     AnonymizerConfig,
     FaceObjective,
@@ -19,14 +21,16 @@ from models.families.anonymizer.terms import (
 )
 from models.objective import Batch, GeneratorStep, Terms
 
+_CORE = 0.88  # of the mask's radii; between it and the rim people differ less than pictures do
+
 
 class SurroundingsObjective(FaceObjective):
     """The code says who is painted: in training it is made of a person's embedding.
 
     With the face's own code the face itself is to be painted, with another's that person's into
     these surroundings, as face swaps are trained (FaceShifter, Li et al. 2020). So codes spread
-    over as many people as there are, and one drawn by chance is nobody's. The discriminator knows
-    hole and landmarks too.
+    over as many people as there are, and one drawn by chance is nobody's; half of the others' are
+    drawn so. The discriminator knows hole and landmarks too.
     """
 
     directions: Tensor
@@ -34,11 +38,19 @@ class SurroundingsObjective(FaceObjective):
     def __init__(
         self, generator: FaceConfig, config: AnonymizerConfig, embedding: MobileFaceNet
     ) -> None:
-        super().__init__(generator, config, embedding)
-        self.weights |= {
-            "rebuilt": config.rebuilt,
-            "meant": config.meant,
-            "around": config.around,
+        super().__init__(generator, embedding)
+        names = ("adversarial", "changed", "kept", "found", "rebuilt", "meant", "around")
+        self.weights = {name: getattr(config, name) for name in names}
+        self.margin = config.margin
+        discriminator = PatchGAN(
+            SURROUNDINGS, config.patch_channels, config.patch_layers, config.patch_norm
+        )
+        initialise_gan(discriminator)
+        self.discriminators["face"] = discriminator
+        self.confidence = FaceConfidence()
+        self.conventions = {
+            **self.conventions,
+            "detector": "MTCNN of facenet-pytorch, its second and third network",
         }
         fixed = torch.Generator().manual_seed(0)
         directions = torch.randn(EMBEDDED, generator.code_length, generator=fixed)
@@ -50,10 +62,12 @@ class SurroundingsObjective(FaceObjective):
         person = self.embedding(augmented_window(face))
         people = torch.cat((person, person.roll(1, 0)))
         code = people @ self.directions  # of about normally distributed values
+        nobody = code[count + (count + 1) // 2 :]
+        nobody.copy_(signed(torch.rand_like(nobody) < 0.5, nobody))
         x = face.repeat(2, 1, 1, 1)
         packed = pack_surroundings(x, batch["landmarks"].repeat(2, 1, 1), code)
         painted = self.generators["surroundings"](packed).float()
-        mask = face_mask(x)
+        mask, core = face_mask(x), face_mask(x, _CORE)
         joined = painted * mask + x * (1 - mask)
         seen = torch.cat((joined, self._known(packed)), dim=1)
         who = self.embedding(augmented_window(joined))
@@ -64,7 +78,7 @@ class SurroundingsObjective(FaceObjective):
             "changed": losses.likeness(who[count:], person, self.margin),
             "kept": losses.mean_absolute_error(coarse(joined), coarse(x)),
             "found": losses.face_classification(self.confidence(joined)),
-            "around": losses.mean_absolute_error(painted * (1 - mask), x * (1 - mask)),
+            "around": losses.mean_absolute_error(painted * (1 - core), x * (1 - core)),
         }
         return GeneratorStep(terms, {"face": seen.detach()})
 
@@ -81,7 +95,7 @@ class SurroundingsObjective(FaceObjective):
         fixed = torch.Generator().manual_seed(0)
         codes = [self.embedding(augmented_window(x)) @ self.directions]
         codes += [
-            torch.randn(1, self.code_length, generator=fixed).to(x.device).expand(len(x), -1)
+            signed(torch.rand(1, self.code_length, generator=fixed) < 0.5, x).expand(len(x), -1)
             for _ in range(3)
         ]
         columns = [x]

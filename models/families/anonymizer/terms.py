@@ -6,11 +6,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.blocks import Norm, PatchGAN, initialise_gan
+from models.blocks import Norm
 from models.embedding import EMBEDDED_PX, MobileFaceNet
-from models.face_confidence import FaceConfidence
 from models.face_geometry import FACE_PX
-from models.families.anonymizer.networks import FaceConfig, build_generator
+from models.families.anonymizer.networks import build_generator
+from models.families.anonymizer.painter import FaceConfig
 from models.family import Config
 from models.objective import Objective
 
@@ -23,67 +23,48 @@ class AnonymizerConfig(Config):
     """Weights of the terms and the discriminator.
 
     Attributes:
-        restored: of the face that the inverse condition brings back ("identity" alone).
-        changed: of the new faces' likeness to the person, beyond `margin`; for "identity", of the
-            unlikeness of the face brought back too.
-        different: of the likeness of two codes' faces to each other ("identity" alone).
-        alike: of the unlikeness of two people's new faces under one code ("identity" alone): who
-            comes out is then for the code to say, and the person is not to be told from others.
-        kept: of the difference in light and pose: of pictures reduced to an eighth.
+        changed: of the new faces' likeness to the person, beyond `margin`.
+        kept: of the difference in light and tone: of pictures reduced to a sixteenth.
         found: of the detector's doubt that a new face is one.
-        rebuilt: of the difference to the face itself, painted by its own code ("surroundings"
-            alone, as the next two).
+        rebuilt: of the difference to the face itself, painted by its own code.
         meant: of the unlikeness to the person whose code it is.
-        around: of the difference outside the face, which a patch must join without a seam.
+        around: of the difference outside the face and at its rim, where it joins the picture.
         margin: cosine of embeddings up to which two faces count as two people.
         patch_layers: as in `PatchGAN`; 4 judges the whole face.
+        restored: of the difference to the face that was hidden (this and what follows for
+            "identity", all above for "surroundings").
+        recognised: of the unlikeness of the restored face to the person.
+        decoy: of what a wrong passcode changes in the face that it paints.
     """
 
-    adversarial: float = Field(1.0, ge=0)
-    restored: float = Field(30.0, ge=0)
-    changed: float = Field(3.0, ge=0)
-    different: float = Field(2.0, ge=0)
-    alike: float = Field(3.0, ge=0)
-    kept: float = Field(5.0, ge=0)
+    adversarial: float = Field(2.0, ge=0)
+    changed: float = Field(2.0, ge=0)
+    kept: float = Field(4.0, ge=0)
     found: float = Field(0.3, ge=0)
     rebuilt: float = Field(10.0, ge=0)
-    meant: float = Field(3.0, ge=0)
+    meant: float = Field(12.0, ge=0)
     around: float = Field(10.0, ge=0)
     margin: float = Field(0.0, ge=-1, lt=1)
     patch_layers: int = Field(4, ge=1, le=5)
     patch_channels: int = Field(32, ge=1)
     patch_norm: Norm = "instance"
+    restored: float = Field(10.0, ge=0)
+    recognised: float = Field(1.0, ge=0)
+    decoy: float = Field(5.0, ge=0)
 
 
 class FaceObjective(Objective):
-    """Base of the two: a generator named by its condition, a discriminator of its pictures.
+    """Base of the two: a generator named by its condition.
 
-    Frozen networks tell who a face is, `embedding`, and whether it is one, `confidence`.
+    `embedding`, frozen, tells who a face is.
     """
 
-    def __init__(
-        self, generator: FaceConfig, config: AnonymizerConfig, embedding: MobileFaceNet
-    ) -> None:
+    def __init__(self, generator: FaceConfig, embedding: MobileFaceNet) -> None:
         super().__init__()
         self.code_length = generator.code_length
-        self.margin = config.margin
-        names = ("adversarial", "changed", "kept", "found")
-        self.weights: dict[str, float] = {name: getattr(config, name) for name in names}
         self.generators[generator.condition] = build_generator(generator)
-        discriminator = PatchGAN(
-            generator.picture_channels,
-            config.patch_channels,
-            config.patch_layers,
-            config.patch_norm,
-        )
-        initialise_gan(discriminator)
-        self.discriminators["face"] = discriminator
         self.embedding = embedding
-        self.confidence = FaceConfidence()
-        self.conventions = {
-            "embedding": "MobileFaceNet, 112 px, ImageNet normalisation",
-            "detector": "MTCNN of facenet-pytorch, its second and third network",
-        }
+        self.conventions = {"embedding": "MobileFaceNet, 112 px, ImageNet normalisation"}
 
 
 def augmented_window(faces: Tensor) -> Tensor:
@@ -115,5 +96,5 @@ def augmented_window(faces: Tensor) -> Tensor:
 
 
 def coarse(pictures: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, C, H / 8, W / 8): light and pose, hardly a face."""
-    return nn.functional.avg_pool2d(pictures.float(), 8)
+    """(B, C, H, W) -> (B, C, H / 16, W / 16): light and the skin's tone, and no face."""
+    return nn.functional.avg_pool2d(pictures.float(), 16)

@@ -1,0 +1,128 @@
+"""A painter of faces, steered by a code."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.blocks import conv
+from models.face_geometry import LANDMARKS
+from models.family import Config
+
+SURROUNDINGS = 3 + 1 + len(LANDMARKS)  # picture, mask and landmarks
+_MAPPED = 128  # width of the network between code and normalisations
+_CELLS = 4  # to a side, whose means say what is seen of light and skin
+_COLOURED = 0.006  # mean distance from grey above which a picture has colour; 99 % have 0.01
+
+
+class FaceConfig(Config):
+    """Hyperparameters of a `FacePainter` or of an `IdentityTransformer` with one inside.
+
+    Attributes:
+        condition: what comes beside the code: the face itself ("identity"), or all around it, a
+            mask and five landmarks ("surroundings").
+        code_length: values of the code; bits of a passcode, or noise.
+        base_channels, halvings, blocks: of the painter.
+        finder_channels, finder_blocks: of the network that finds the old face ("identity" alone).
+        strength: share of the difference to the old face that the new one carries ("identity"
+            alone).
+    """
+
+    condition: Literal["identity", "surroundings"] = "identity"
+    code_length: int = Field(32, ge=1)
+    base_channels: int = Field(32, ge=1)
+    halvings: int = Field(2, ge=1, le=4)
+    blocks: int = Field(6, ge=1)
+    finder_channels: int = Field(64, ge=1)
+    finder_blocks: int = Field(5, ge=1)
+    strength: float = Field(0.1, gt=0, le=1)
+
+    @property
+    def channels_in(self) -> int:
+        """All channels: those of the picture, then the code, each value filling a plane."""
+        around = 1 if self.condition == "identity" else 1 + len(LANDMARKS)
+        return 3 + around + self.code_length
+
+
+class _Steered(nn.Module):
+    """conv - InstanceNorm - scale and shift by the mapped code (AdaIN, Huang and Belongie 2017)."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv = conv(channels_in, channels_out, 3, bias=False)
+        self.norm = nn.InstanceNorm2d(channels_out)
+        self.steer = nn.Conv2d(_MAPPED, 2 * channels_out, 1)
+
+    def forward(self, x: Tensor, mapped: Tensor) -> Tensor:
+        scale, shift = self.steer(mapped).chunk(2, dim=1)
+        y: Tensor = self.norm(self.conv(x)) * (1 + scale) + shift
+        return y
+
+
+class _SteeredBlock(nn.Module):
+    """x + steered(relu(steered(x)))."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = _Steered(channels, channels)
+        self.second = _Steered(channels, channels)
+
+    def forward(self, x: Tensor, mapped: Tensor) -> Tensor:
+        y: Tensor = x + self.second(self.first(x, mapped).relu(), mapped)
+        return y
+
+
+class FacePainter(nn.Module):
+    """(B, 9 + N, H, W), as `pack_surroundings` gives, -> (B, 3, H, W) in [-1, 1].
+
+    Made for faces of 128 x 128; H, W multiples of 2**halvings. A U-Net (Isola et al. 2017): what is
+    around the face is seen at every size, to be joined without a seam. Gu et al. 2020 tile the code
+    over the picture and normalise by batch statistics. Here a face's answer must not depend on its
+    neighbours, and InstanceNorm would subtract a tiled code again, so the code is read off its
+    planes and steers the normalisations, together with what is seen of light and skin, which they
+    would lose as well (co-modulation, Zhao et al. 2021).
+    """
+
+    def __init__(self, config: FaceConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = [config.base_channels * min(2**i, 4) for i in range(config.halvings + 1)]
+        steps = list(itertools.pairwise(widths))
+        told = config.code_length + widths[-1] * _CELLS**2
+        self.map = nn.Sequential(
+            nn.Conv2d(told, _MAPPED, 1), nn.ReLU(), nn.Conv2d(_MAPPED, _MAPPED, 1)
+        )
+        self.stem = conv(SURROUNDINGS, widths[0], 5)
+        self.down = nn.ModuleList(
+            nn.Sequential(nn.ReLU(), conv(above, below, 3, 2)) for above, below in steps
+        )
+        self.blocks = nn.ModuleList(_SteeredBlock(widths[-1]) for _ in range(config.blocks))
+        self.up = nn.ModuleList(_Steered(below + above, above) for above, below in reversed(steps))
+        self.head = conv(widths[0], 3, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        picture, code = x[:, :SURROUNDINGS], x[:, SURROUNDINGS:].mean((2, 3), keepdim=True)
+        y = self.stem(picture)
+        seen = []
+        for down in self.down:
+            seen.append(y)
+            y = down(y)
+        light = nn.functional.adaptive_avg_pool2d(y, _CELLS).flatten(1)[:, :, None, None]
+        mapped = self.map(torch.cat((code, light), dim=1))
+        for block in self.blocks:
+            y = block(y, mapped)
+        for up in self.up:
+            y = nn.functional.interpolate(y, scale_factor=2.0, mode="nearest")
+            y = up(torch.cat((y, seen.pop()), dim=1), mapped).relu()
+        return _as_colourful(self.head(y).tanh(), picture[:, :3])
+
+
+def _as_colourful(answer: Tensor, known: Tensor) -> Tensor:
+    """Take the colour from faces whose surroundings have none: grey photographs stay grey."""
+    strayed = (known - known.mean(1, keepdim=True)).abs().mean((1, 2, 3), keepdim=True)
+    grey = answer.mean(1, keepdim=True)
+    return grey + (strayed / _COLOURED).clamp(max=1) * (answer - grey)
