@@ -17,6 +17,7 @@ from models.data import held_out
 from models.face_protocols import passcode_table, portraits, reidentification_table
 from models.faces import open_detector
 from models.families.anonymizer.conditions import (
+    Asked,
     face_mask,
     pack_identity,
     pack_surroundings,
@@ -78,7 +79,7 @@ def face_tables(
             [rgb_of(training[index]) for index in unseen],
             name,
             run.change,
-            partial(run.change, inverse=True),
+            partial(run.change, asked=Asked.OLD),
             config.code_length,
             judge,
         ),
@@ -92,13 +93,12 @@ class FaceRunner:
         self.config = cast(FaceConfig, loaded.config)
         self._module, self._device = loaded.module.to(device), device
 
-    def change(self, face: Pixels, bits: NDArray[np.bool_], *, inverse: bool = False) -> Pixels:
+    def change(self, face: Pixels, bits: NDArray[np.bool_], asked: Asked = Asked.NEW) -> Pixels:
         """Return the face that the bits of a passcode make of one, uint8 (128, 128, 3).
 
-        The `inverse` is the face that they were used to hide.
+        `Asked.OLD` is the face that they were used to hide.
         """
-        packed = pack_identity(self._tensor(face), torch.from_numpy(bits)[None], inverse=inverse)
-        return self._run(packed)
+        return self._run(pack_identity(self._tensor(face), torch.from_numpy(bits)[None], asked))
 
     def paint(self, face: Pixels, bits: NDArray[np.bool_]) -> Pixels:
         """Return the face that bits drawn by chance make of the surroundings of one."""

@@ -28,6 +28,7 @@ from models.evaluation_data import (
     upscale_test_pictures,
 )
 from models.face_evaluation import FaceRunner
+from models.families.anonymizer.conditions import Asked
 from models.family import Task
 from models.images import Pixels
 from models.pictures import Pictures, rgb_of
@@ -91,7 +92,7 @@ def _faces(run: FaceRunner, faces: list[Pixels]) -> list[list[Pixels]]:
         return [[run.paint(face, random.random(length) < 0.5) for face in faces]]
     bits = random.random(length) < 0.5
     new = [run.change(face, bits) for face in faces]
-    return [new, [run.change(face, bits, inverse=True) for face in new]]
+    return [new, [run.change(face, bits, Asked.OLD) for face in new]]
 
 
 def _square(picture: Pixels) -> Pixels:

@@ -25,8 +25,10 @@ from app.faces.carriers import carried
 from app.faces.passcodes import STRONG, Cost, Kdf
 from app.faces.sealing import Region, seal
 from app.main import create_app
+from conftest import ROOT
 from models import images
 from models.images import Format, Limits, Pixels
+from models.registry import Registry
 from tiny import encoded, opened, photo, publish_models, tiny_settings, until_ready
 
 PER_MINUTE = 5
@@ -438,3 +440,27 @@ def test_restoring_needs_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert wrong.exit_code == 1
     assert "does not open" in wrong.output
     assert not (tmp_path / "other.png").exists()
+
+
+def test_a_messenger_leaves_enough_to_restore(tmp_path: Path) -> None:
+    """A JPEG that lost its seal shows the person again: the new face and the pattern suffice."""
+    registry = Registry(tmp_path, shipped=tmp_path / "no weights")
+    shipped = ROOT / "models" / "weights" / "face-identity.safetensors"
+    registry.promote("face-identity", registry.publish(shipped, "face-identity").version)
+    with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as image:
+        hopper = image.convert("RGB")
+    before = np.asarray(hopper).astype(int)
+    with TestClient(create_app(tiny_settings(tmp_path))) as client:
+        until_ready(client)
+        files = {"image": encoded(hopper, "png")}
+        fields = {"passcode": PASSCODE, "format": "png"}
+        hidden = opened(client.post("/v1/anonymize", files=files, data=fields)).convert("RGB")
+        sent = encoded(hidden, "jpeg", quality=85)
+        back = {code: rgb(restore(client, sent, code, format="png")) for code in (PASSCODE, "no")}
+    face = np.abs(np.asarray(hidden) - before).sum(axis=2) > 0
+
+    def psnr(picture: Pixels) -> float:
+        return float(10 * np.log10(255**2 / np.square(picture.astype(int) - before)[face].mean()))
+
+    assert psnr(back[PASSCODE]) > 18
+    assert max(psnr(np.asarray(hidden)), psnr(back["no"])) < psnr(back[PASSCODE]) - 4

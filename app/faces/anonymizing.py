@@ -261,23 +261,23 @@ def _pack(model: Served, params: AnonymizeParams) -> Pack:
     """
     config = _config(model)
     if config.condition == "identity" and params.passcode is not None:
-        return identity_pack(model, params.passcode)
+        bits = passcode_bits(model, params.passcode)
+        return lambda faces, _landmarks: pack_identity(faces, bits)
     length = config.code_length
 
     def pack(faces: Tensor, landmarks: Tensor) -> Tensor:
-        bits = torch.tensor([[secrets.randbits(1) == 1 for _ in range(length)]])
-        return pack_surroundings(faces, landmarks, signed(bits, faces))
+        chance = torch.tensor([[secrets.randbits(1) == 1 for _ in range(length)]])
+        return pack_surroundings(faces, landmarks, signed(chance, faces))
 
     return pack
 
 
-def identity_pack(model: Served, passcode: SecretStr, *, inverse: bool = False) -> Pack:
-    """Return what tells the generator to make the passcode's face, or `inverse`, to undo it.
+def passcode_bits(model: Served, passcode: SecretStr) -> Tensor:
+    """Return the bits, (1, N), by which the generator knows a passcode.
 
     Takes the time of a key derivation.
     """
-    bits = torch.tensor([condition_bits(passcode, _config(model).code_length)])
-    return lambda faces, _landmarks: pack_identity(faces, bits, inverse=inverse)
+    return torch.tensor([condition_bits(passcode, _config(model).code_length)])
 
 
 def _config(model: Served) -> FaceConfig:

@@ -69,20 +69,27 @@ async def remake_face(
     pack: Pack,
     deadline: float,
 ) -> None:
-    """Put what `model` makes of one face into the picture itself.
-
-    Alone on the device: the same face and condition give the same pixels, whoever else is there.
-    """
+    """Put what `model` makes of one face into the picture itself."""
 
     def packed() -> Tensor:
         square = images.to_tensor(alignment.crop(rgb))[None]
         landmarks = torch.from_numpy(alignment.to_square(face.landmarks)).float()[None]
         return pack(square, landmarks)
 
+    made = await make_face(service, model, packed, deadline)
+    await service.in_codecs(partial(alignment.paste_into, rgb, made))
+
+
+async def make_face(
+    service: Service, model: Served, packed: Callable[[], Tensor], deadline: float
+) -> Pixels:
+    """Return what `model` makes of one face.
+
+    Alone on the device: the same face and condition give the same pixels, whoever else is there.
+    """
     given = await service.in_codecs(packed)
     answer = await _on_device(service, partial(model.engine, given), deadline)
-    made = images.to_rgb(answer[0])
-    await service.in_codecs(partial(alignment.paste_into, rgb, made))
+    return images.to_rgb(answer[0])
 
 
 async def _on_device(service: Service, work: Callable[[], T], deadline: float) -> T:

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Literal
 from app.access import OPERATOR, Caller
 from app.admission import Share
 from app.errors import NoFace, NoSeal, WrongPasscode
-from app.faces.anonymizing import identity_generator, identity_pack
-from app.faces.finding import find_faces, remake_face
+from app.faces.anonymizing import identity_generator, passcode_bits
+from app.faces.finding import find_faces
 from app.faces.passcodes import STRONG_SCRYPT, normalised
+from app.faces.revealing import reveal_face
 from app.faces.sealing import NO_SEAL, Seal, find_seal
 from app.inference import same
 from app.metrics import Laps
@@ -178,8 +179,8 @@ async def _inverse(
     faces = await find_faces(service, rgb, deadline)
     if not faces:
         raise NoFace("no face was found that could be restored")
-    pack = await service.in_codecs(partial(identity_pack, model, passcode, inverse=True))
+    bits = await service.in_codecs(partial(passcode_bits, model, passcode))
     for face in reversed(faces):  # the last pasted lies on top of its neighbours
         alignment = Alignment.of_face(face, rgb.shape[:2])
-        await remake_face(service, model, made, face, alignment, pack, deadline)
+        await reveal_face(service, model, made, alignment, bits, deadline)
     return made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import Enum
+
 import torch
 from torch import Tensor
 
@@ -11,16 +13,27 @@ _LANDMARK_PX = 3.0  # standard deviation of a landmark's spot
 _REACH = 1.4
 
 
-def pack_identity(faces: Tensor, bits: Tensor, *, inverse: bool = False) -> Tensor:
+class Asked(Enum):
+    """What a generator with a passcode is to do: paint a new face and hide the old one in it.
+
+    `PAINTED` is the new face with nothing in it, `OLD` the one that was hidden.
+    """
+
+    NEW = 1.0
+    PAINTED = 0.0
+    OLD = -1.0
+
+
+def pack_identity(faces: Tensor, bits: Tensor, asked: Asked = Asked.NEW) -> Tensor:
     """Join faces, the bits of their passcodes and what is asked for: (B, 3 + N + 1, H, W).
 
     Args:
         faces: (B, 3, H, W) in [-1, 1].
         bits: (B, N) bools.
-        inverse: whether the face that the passcode hid is to come back, or a new one to be made.
+        asked: the same of all.
     """
-    asked = torch.full_like(faces[:, :1], -1.0 if inverse else 1.0)
-    return torch.cat((faces, _planes(signed(bits, faces), faces), asked), dim=1)
+    plane = torch.full_like(faces[:, :1], asked.value)
+    return torch.cat((faces, _planes(signed(bits, faces), faces), plane), dim=1)
 
 
 def signed(bits: Tensor, faces: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class IdentityObjective(FaceObjective):
 
     Who M and W are is for the painter to say, which is trained beforehand, as a generator of
     "surroundings", and stays as it is. Learned here is to find x in M where the passcode is right,
-    also when M was turned, scaled and spoiled on its way, and to find nothing where it is wrong.
+    also when M was softened and spoiled on its way, and to find nothing where it is wrong.
     """
 
     def __init__(
@@ -49,14 +49,14 @@ class IdentityObjective(FaceObjective):
             signed(torch.rand(len(x), self.code_length, device=x.device) < 0.5, x) for _ in "pq"
         )
         with torch.no_grad():
-            new = generator.hidden(x, generator.painted(x, p), p).float()
-            arrived, wanted = _travelled(eight_bit(new), x)
-            again, other = (generator.painted(arrived, code) for code in (p, q))
-        restored = generator.revealed(arrived, again, p).float()
-        person = self.embedding(augmented_window(wanted.float()))
+            painted, other = (generator.painted(x, code).float() for code in (p, q))
+            new = eight_bit(generator.hidden(x, painted, p).float())
+            arrived = painted + _softened(new - painted)
+        restored = generator.revealed(arrived, painted, p).float()
+        person = self.embedding(augmented_window(x.float()))
         brought_back = self.embedding(augmented_window(restored))
         terms = {
-            "restored": losses.mean_absolute_error(restored, wanted),
+            "restored": losses.mean_absolute_error(restored, x.float()),
             "recognised": 2 - losses.likeness(brought_back, person, -1.0),
             "decoy": losses.mean_absolute_error(generator.revealed(arrived, other, q), other),
         }
@@ -86,25 +86,24 @@ def eight_bit(pictures: Tensor) -> Tensor:
     return pictures.add(1).mul(127.5).round().div(127.5).sub(1)
 
 
-def _travelled(pictures: Tensor, originals: Tensor) -> tuple[Tensor, Tensor]:
-    """Spoil some pictures as messengers do and find their faces a bit beside where they were.
+def _softened(hidden: Tensor) -> Tensor:
+    """Treat what is hidden (B, 3, H, W) as pasting, cutting out and messengers do.
 
-    The originals are moved alike. Every second picture stays as it is.
+    It is moved by a part of a pixel, softened and spoiled. Every second one stays as it is.
     """
-    count, device = len(pictures), pictures.device
+    count, device = len(hidden), hidden.device
 
     def draw(high: float) -> Tensor:
         some = torch.arange(count, device=device) % 2 == 1
-        return torch.rand(count, device=device) * high * some
+        return (torch.rand(count, device=device) * high * some)[:, None, None, None]
 
-    turn, scale = draw(0.03) - draw(0.03), 1 + draw(0.03) - draw(0.03)
-    right, down = draw(0.03) - draw(0.03), draw(0.03) - draw(0.03)  # of half a side: 2 px
-    cos, sin = turn.cos() * scale, turn.sin() * scale
-    matrix = torch.stack((cos, -sin, right, sin, cos, down), dim=1).view(count, 2, 3)
-    grid = nn.functional.affine_grid(matrix, list(pictures.shape), False)
-    noise = torch.randn_like(pictures) * draw(0.03)[:, None, None, None]
-    moved, wanted = (
-        nn.functional.grid_sample(each, grid, padding_mode="reflection", align_corners=False)
-        for each in ((pictures + noise).float(), originals.float())
+    towards = torch.randint(0, 2, (2,)) * 2 - 1
+    moved = hidden.roll((int(towards[0]), int(towards[1])), (2, 3))
+    y = torch.lerp(hidden, moved, draw(0.3))
+    y = torch.lerp(
+        y, nn.functional.avg_pool2d(nn.functional.pad(y, (1,) * 4, "replicate"), 3, 1), draw(1.0)
     )
-    return moved, wanted
+    noise = torch.randn_like(y)
+    coarse = nn.functional.avg_pool2d(torch.randn_like(y), 2).repeat_interleave(2, 2)
+    coarse = coarse.repeat_interleave(2, 3)
+    return y + noise * draw(0.015) + coarse * draw(0.03)

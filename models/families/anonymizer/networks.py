@@ -70,7 +70,7 @@ class IdentityTransformer(nn.Module):
         picture, code, asked = x[:, :3], x[:, 3:-1].mean((2, 3)), x[:, -1:]
         painted = self.painted(picture, code)
         new, old = self.hidden(picture, painted, code), self.revealed(picture, painted, code)
-        answer: Tensor = torch.where(asked > 0, new, old)
+        answer: Tensor = torch.where(asked > 0.5, new, torch.where(asked < -0.5, old, painted))
         return answer
 
     def painted(self, picture: Tensor, code: Tensor) -> Tensor:

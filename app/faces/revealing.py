@@ -1,0 +1,80 @@
+"""What a passcode hid in a face, found where the seal is lost: analysis by synthesis.
+
+The detector is a pixel or two off on a new face, and a face that was pasted in and cut out again is
+softer. Either drowns what is hidden, which is a tenth of what sets two faces apart. So the
+passcode's face is painted again, softened alike, and moved until it lies on the one that is seen.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+
+from app.faces.finding import make_face
+from models import images
+from models.alignment import Alignment
+from models.families.anonymizer.conditions import Asked, pack_identity
+from models.images import Pixels
+from models.registration import difference, moved, on_face
+
+if TYPE_CHECKING:
+    from app.opening import Served
+    from app.service import Service
+
+_STEPS, _SMOOTH_STEPS = 7, 2  # as many for a wrong passcode, which brings nothing into line
+
+
+async def reveal_face(
+    service: Service,
+    model: Served,
+    rgb: Pixels,
+    alignment: Alignment,
+    bits: Tensor,
+    deadline: float,
+) -> None:
+    """Put the face that `bits` hid in one into the picture itself.
+
+    `alignment` says about where it is. Raises as `Batcher.call` does.
+    """
+
+    async def made(square: Pixels, asked: Asked) -> Pixels:
+        def packed() -> Tensor:
+            return pack_identity(images.to_tensor(square)[None], bits, asked)
+
+        return await make_face(service, model, packed, deadline)
+
+    least = math.inf
+    best, mended = alignment, None
+    for step in range(_STEPS):
+        seen = await service.in_codecs(partial(alignment.crop, rgb))
+        painted = await made(seen, Asked.PAINTED)
+        known = await service.in_codecs(partial(_softened, rgb, alignment, painted))
+        left = difference(seen, known)
+        if left < least:
+            least, best, mended = left, alignment, _mended(seen, painted, known)
+        step_on = partial(moved, alignment, seen, known, smooth=step < _SMOOTH_STEPS)
+        alignment = await service.in_codecs(step_on)
+    assert mended is not None
+    old = await made(mended, Asked.OLD)
+    await service.in_codecs(partial(best.paste_into, rgb, old))
+
+
+def _softened(rgb: Pixels, alignment: Alignment, face: Pixels) -> Pixels:
+    """Return a face as it comes back from being pasted into the picture and cut out again."""
+    margin = math.ceil(2 * alignment.scale) + 3
+    left, top, right, bottom = alignment.region
+    left, top = max(0, left - margin), max(0, top - margin)
+    part = rgb[top : bottom + margin, left : right + margin].copy()
+    local = Alignment(alignment.matrix - [(0, 0, left), (0, 0, top)], part.shape[:2])
+    local.paste_into(part, face)
+    return local.crop(part)
+
+
+def _mended(seen: Pixels, painted: Pixels, known: Pixels) -> Pixels:
+    """Return what would be seen if nothing had softened the painted face."""
+    sharp = np.clip(seen.astype(np.int16) + painted - known, 0, 255).astype(np.uint8)
+    return np.where(on_face()[..., None], sharp, seen)
