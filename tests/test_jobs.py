@@ -230,7 +230,8 @@ def test_the_command_line_does_the_same(
     job_id = run(*submit).split()[-1]  # after what another test's service may log meanwhile
     assert run(*submit).split()[-1] == job_id
     assert job_id in run("list")
-    assert json.loads(run("show", job_id))["request"]["steps"] == 5
+    shown = run("show", job_id)
+    assert json.loads(shown[shown.index("{") :])["request"]["steps"] == 5  # likewise
     assert run("cancel", job_id).endswith("cancelled")
     run("watch", job_id, status=1)
     assert run("resume", job_id).endswith("queued")
