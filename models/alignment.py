@@ -98,7 +98,7 @@ class Alignment:
         x, y = (left + right) / 2, (top + bottom) / 2
         middles = np.array([(left, y), (right, y), (x, top), (x, bottom)])
         inner = (x, y) + 0.9 * (middles - (x, y))  # boxes are wider than faces
-        return bool((_radius(*self.to_square(inner).T) <= 1).all())
+        return bool((face_radius(*self.to_square(inner).T) <= 1).all())
 
     def crop(self, rgb: Pixels) -> Pixels:
         """Return uint8 (FACE_PX, FACE_PX, 3): antialiased, mirrored beyond the picture."""
@@ -165,15 +165,15 @@ def _sampled(rgb: Pixels, points: Points) -> Pixels:
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
 
 
-def _radius(x: Points, y: Points) -> Points:
-    """Return how far points of the square are from the ellipse's centre; 1 on the ellipse."""
+def face_radius(x: Points, y: Points) -> Points:
+    """Return how far points of the square are from the face's centre; 1 on its ellipse."""
     radius: Points = np.hypot((x - CENTRE_PX[0]) / RADII_PX[0], (y - CENTRE_PX[1]) / RADII_PX[1])
     return radius
 
 
 def _weight(x: Points, y: Points) -> Points:
     """Return the pasted face's share at points of the square: 1 on the face, 0 at the border."""
-    outwards = (_FADED - _radius(x, y)) / (_FADED - 1)
+    outwards = (_FADED - face_radius(x, y)) / (_FADED - 1)
     inwards = np.minimum(np.minimum(x, FACE_PX - x), np.minimum(y, FACE_PX - y)) / _FADED_PX
     share = np.minimum(outwards, inwards).clip(0, 1)
     return np.asarray(share * share * (3 - 2 * share), np.float64)  # no edge where it begins

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.alignment import Alignment, Points
-from models.face_geometry import CENTRE_PX, FACE_PX, RADII_PX
+from models.alignment import Alignment, Points, face_radius
+from models.face_geometry import CENTRE_PX, FACE_PX
 from models.images import Pixels
 
 _FAR = 8.0  # levels of 256 from which a difference counts less: there is more than the face
@@ -29,7 +29,7 @@ def moved(alignment: Alignment, seen: Pixels, known: Pixels, *, smooth: bool = F
     """
     light = _light(known, smooth)
     down, across = np.gradient(light)
-    x, y = _from_centre()
+    x, y = (at - centre for at, centre in zip(_centres(), CENTRE_PX, strict=True))
     face = on_face()
     slopes = np.stack((across * x + down * y, down * x - across * y, across, down), axis=-1)[face]
     off = (_light(seen, smooth) - light)[face]
@@ -62,11 +62,10 @@ def _light(face: Pixels, smooth: bool) -> Points:
 
 def on_face() -> NDArray[np.bool_]:
     """Return the pixels of the square, (128, 128), that lie on the face's ellipse."""
-    x, y = _from_centre()
-    return np.asarray(np.hypot(x / RADII_PX[0], y / RADII_PX[1]) <= 1)
+    return np.asarray(face_radius(*_centres()) <= 1)
 
 
-def _from_centre() -> tuple[Points, Points]:
-    """Return x and y of the square's pixels, (128, 128), from the centre of the face."""
+def _centres() -> tuple[Points, Points]:
+    """Return x and y of the centres of the square's pixels, (128, 128)."""
     y, x = np.mgrid[0:FACE_PX, 0:FACE_PX] + 0.5
-    return x - CENTRE_PX[0], y - CENTRE_PX[1]
+    return x, y

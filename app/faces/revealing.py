@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,20 +48,26 @@ async def reveal_face(
 
         return await make_face(service, model, packed, deadline)
 
-    least = math.inf
-    best, mended = alignment, None
+    tries = []
     for step in range(_STEPS):
         seen = await service.in_codecs(partial(alignment.crop, rgb))
         painted = await made(seen, Asked.PAINTED)
-        known = await service.in_codecs(partial(_softened, rgb, alignment, painted))
-        left = difference(seen, known)
-        if left < least:
-            least, best, mended = left, alignment, _mended(seen, painted, known)
-        step_on = partial(moved, alignment, seen, known, smooth=step < _SMOOTH_STEPS)
-        alignment = await service.in_codecs(step_on)
-    assert mended is not None
+        compared = partial(_compared, rgb, alignment, seen, painted, smooth=step < _SMOOTH_STEPS)
+        left, mended, further = await service.in_codecs(compared)
+        tries.append((left, alignment, mended))
+        alignment = further
+    _, best, mended = min(tries, key=itemgetter(0))
     old = await made(mended, Asked.OLD)
     await service.in_codecs(partial(best.paste_into, rgb, old))
+
+
+def _compared(
+    rgb: Pixels, alignment: Alignment, seen: Pixels, painted: Pixels, *, smooth: bool
+) -> tuple[float, Pixels, Alignment]:
+    """Return how far the painted face is from what is seen, that mended, and where to look next."""
+    known = _softened(rgb, alignment, painted)
+    further = moved(alignment, seen, known, smooth=smooth)
+    return difference(seen, known), _mended(seen, painted, known), further
 
 
 def _softened(rgb: Pixels, alignment: Alignment, face: Pixels) -> Pixels:

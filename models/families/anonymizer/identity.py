@@ -100,10 +100,9 @@ def _softened(hidden: Tensor) -> Tensor:
     towards = torch.randint(0, 2, (2,)) * 2 - 1
     moved = hidden.roll((int(towards[0]), int(towards[1])), (2, 3))
     y = torch.lerp(hidden, moved, draw(0.3))
-    y = torch.lerp(
-        y, nn.functional.avg_pool2d(nn.functional.pad(y, (1,) * 4, "replicate"), 3, 1), draw(1.0)
-    )
+    soft = nn.functional.avg_pool2d(nn.functional.pad(y, (1, 1, 1, 1), "replicate"), 3, 1)
+    y = torch.lerp(y, soft, draw(1.0))
     noise = torch.randn_like(y)
-    coarse = nn.functional.avg_pool2d(torch.randn_like(y), 2).repeat_interleave(2, 2)
-    coarse = coarse.repeat_interleave(2, 3)
-    return y + noise * draw(0.015) + coarse * draw(0.03)
+    blotches = nn.functional.avg_pool2d(torch.randn_like(y), 2)
+    blotches = nn.functional.interpolate(blotches, scale_factor=2.0, mode="nearest")
+    return y + noise * draw(0.015) + blotches * draw(0.03)

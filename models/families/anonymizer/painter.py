@@ -25,7 +25,7 @@ class FaceConfig(Config):
     Attributes:
         condition: what comes beside the code: the face itself ("identity"), or all around it, a
             mask and five landmarks ("surroundings").
-        code_length: values of the code; bits of a passcode, or noise.
+        code_length: values of the code, which are bits of a passcode or of chance.
         base_channels, halvings, blocks: of the painter.
         finder_channels, finder_blocks: of the network that finds the old face ("identity" alone).
         strength: share of the difference to the old face that the new one carries ("identity"
