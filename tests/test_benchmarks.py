@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from benchmarks.report import HEADER, Row, psnr_db
 from conftest import ROOT
+
+pytestmark = pytest.mark.long
 
 
 def run(tmp_path: Path, module: str, *options: str) -> tuple[str, dict[str, Any]]:

@@ -24,6 +24,7 @@ from matplotlib.cbook import get_sample_data
 from conftest import ROOT
 from models.images import Limits, Picture, decode, encode
 
+pytestmark = pytest.mark.long
 README = (ROOT / "README.md").read_text()
 LINES = [
     line

@@ -13,6 +13,7 @@ import pytest
 from models.registry import Registry
 from test_server import Server, until
 
+pytestmark = pytest.mark.long
 PAIRS, STEPS = 64, 200
 
 

@@ -28,6 +28,7 @@ from tiny import encoded, opened, photo, publish_models
 from tiny_jobs import add_pairs, tiny_request, training_settings
 
 TIMEOUT_S = 60  # a machine that does other things too is slow to write a checkpoint
+pytestmark = pytest.mark.long
 SECRETS = {
     "a passcode in a form": "swordfish-in-a-form",
     "a passcode in a header": "swordfish-in-a-header",

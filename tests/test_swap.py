@@ -24,6 +24,7 @@ from test_server import Server
 from tiny import encoded, photo, publish_models
 
 CLIENTS, SWAPS, VERSIONS = 16, 20, 3
+pytestmark = pytest.mark.long
 ROUNDS = 3
 QUIET_S = 3
 STYLIZE = "/v1/stylize?style=starry-night&format=png"

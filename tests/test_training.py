@@ -25,7 +25,7 @@ from models.state import load_state
 from models.training import STATE_FILE, Progress, train
 from tiny_training import STAGES, tiny_recipe, write_data, write_embedding, write_vgg16
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("one_thread")]
 
 by_stage = pytest.mark.parametrize("stage", STAGES)
 

@@ -26,6 +26,7 @@ from models.registry import Registry
 from models.training import train
 from tiny_jobs import add_pairs, tiny_request, training_settings
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 200  # a start takes seconds, and many times that where trainings run beside
 
