@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import v2
 
 from models import lab
-from models.alignment import LANDMARKS
+from models.alignment import LANDMARKS, Alignment
 from models.errors import ImageError, InvalidDataset
 from models.faces import Detector
 from models.mtcnn import MTCNN
@@ -208,27 +208,30 @@ class FaceSamples(Samples):
 
     def __init__(self, data: FacesData, root: Path, seed: int) -> None:
         super().__init__(seed)
-        self._pictures = Pictures(root, data.train)
-        left = held_out(len(self._pictures), data.held_out)
-        self._trained = [i for i in range(len(self._pictures)) if i not in left]
-        if not self._trained:
-            raise InvalidDataset("held_out leaves no picture to train on")
-        self._order = _Shuffled(len(self._trained), seed)
+        detector = MTCNN(torch.device("cpu"))
+        self._detector = detector if data.landmarks else None
+        self._sets: list[Subset[Tensor] | list[Tensor]]
+        self._sets = [_trained(Pictures(root, data.train), data.held_out)]
+        if data.portraits:
+            photos = _trained(Pictures(root, data.portraits), data.held_out)
+            self._sets.append(_cut_out(photos, detector))
+        self._orders = [_Shuffled(len(faces), seed + i) for i, faces in enumerate(self._sets)]
+        self._portrait_share = data.portrait_share if data.portraits else 0.0
         self._side_px = data.crop_px
         self._flip = data.flip
         self._grey, self._coarse = data.grey, data.coarse
-        self._landmarks: dict[int, Tensor] = {}
-        self._detector = MTCNN(torch.device("cpu")) if data.landmarks else None
+        self._landmarks: dict[tuple[int, int], Tensor] = {}
 
     def draw(self, k: int) -> Sample:
-        index = self._trained[self._order[k]]
-        face = resized(self._pictures[index], self._side_px, self._side_px)
+        source = int(self._portrait_share > 0 and bool(torch.rand(()) < self._portrait_share))
+        index = self._orders[source][k]
+        face = resized(self._sets[source][index], self._side_px, self._side_px)
         mirror = self._flip and bool(torch.rand(()) < 0.5)
         sample = {"face": signed(self._poorer(face.flip(2) if mirror else face))}
         if self._detector:
-            if index not in self._landmarks:
-                self._landmarks[index] = _landmarks(self._detector, face)
-            points = self._landmarks[index]
+            if (source, index) not in self._landmarks:
+                self._landmarks[source, index] = _landmarks(self._detector, face)
+            points = self._landmarks[source, index]
             sample["landmarks"] = _mirrored(points, self._side_px) if mirror else points
         return sample
 
@@ -240,6 +243,28 @@ class FaceSamples(Samples):
             side_px = int(torch.randint(self._side_px // 4, self._side_px, ()))
             face = resized(resized(face, side_px, side_px), self._side_px, self._side_px)
         return face
+
+
+def _trained(pictures: Pictures, every: int) -> Subset[Tensor]:
+    """Return all pictures but those held out."""
+    left = held_out(len(pictures), every)
+    trained = [i for i in range(len(pictures)) if i not in left]
+    if not trained:
+        raise InvalidDataset("held_out leaves no picture to train on")
+    return Subset(pictures, trained)
+
+
+def _cut_out(photos: Subset[Tensor], detector: Detector) -> list[Tensor]:
+    """Return the surest face of each photo, aligned, (3, 128, 128); photos without one go."""
+    faces = []
+    for index in range(len(photos)):
+        rgb = rgb_of(photos[index])
+        if found := detector(rgb):
+            crop = Alignment.of_face(found[0], rgb.shape[:2]).crop(rgb)
+            faces.append(torch.from_numpy(crop).permute(2, 0, 1).contiguous())
+    if not faces:
+        raise InvalidDataset("no face was found in the portraits")
+    return faces
 
 
 def _landmarks(detector: Detector, face: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from models import images
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 _CACHE_BYTES = 2 << 30
 
 
-class Pictures:
+class Pictures(Dataset[Tensor]):
     """The usable images of some folders, sorted by name, as uint8 (3, H, W) tensors.
 
     Every file is decoded once; what does not decode, or has a side below `min_px`, is named in the

@@ -79,10 +79,14 @@ class FacesData(Config):
         landmarks: whether samples bring the five landmarks, as MTCNN finds them.
         grey: share of the samples without colour.
         coarse: share of the samples with the detail of a picture up to four times as small.
+        portraits: photos of people, whose faces are found and cut out; `held_out` counts here, too.
+        portrait_share: share of the samples that come from them.
     """
 
     kind: Literal["faces"]
     train: tuple[str, ...]
+    portraits: tuple[str, ...] = ()
+    portrait_share: float = Field(0.3, gt=0, le=1)
     held_out: int = Field(20, ge=0)
     landmarks: bool = False
     grey: float = Field(0.0, ge=0, le=1)

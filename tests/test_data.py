@@ -11,10 +11,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.cbook import get_sample_data
 from PIL import Image
 
 from models.data import Sample, Samples, batches, held_out, open_samples, style_image
 from models.errors import InvalidDataset
+from models.face_geometry import LANDMARKS
 from models.images import resize, to_rgb
 from models.pictures import Pictures
 from models.recipe import (
@@ -188,6 +190,38 @@ def test_faces_of_poorer_photographs(tmp_path: Path, poorer: dict[str, float]):
     colour = (after.amax(0) - after.amin(0)).mean()
     assert bool(colour == 0) is ("grey" in poorer)
     assert bool(spread < 0.7) is ("coarse" in poorer)
+
+
+def test_faces_of_portraits(tmp_path: Path):
+    """Faces are found in photos and cut out so that their landmarks lie as those of all faces."""
+    write(tmp_path / "faces" / "0.png", np.zeros((128, 128, 3), np.uint8))
+    (tmp_path / "photos").mkdir()
+    with get_sample_data("grace_hopper.jpg") as file:
+        (tmp_path / "photos" / "hopper.jpg").write_bytes(file.read())
+    write(tmp_path / "photos" / "nobody.png", gradient(200, 200))
+    data = FacesData(
+        kind="faces",
+        train=("faces",),
+        portraits=("photos",),
+        portrait_share=0.5,
+        held_out=0,
+        landmarks=True,
+    )
+    samples = open_samples(data, tmp_path, seed=0)
+    drawn = [samples[k] for k in range(20)]
+    of_portraits = [sample for sample in drawn if sample["face"].std() > 0]
+    assert 4 <= len(of_portraits) <= 16
+    for sample in of_portraits:
+        assert (sample["landmarks"] - torch.tensor(LANDMARKS)).abs().max() < 5
+
+
+def test_portraits_without_a_face(tmp_path: Path):
+    """Portraits in which no face is found are named as the reason, not trained on."""
+    write(tmp_path / "faces" / "0.png", np.zeros((128, 128, 3), np.uint8))
+    write(tmp_path / "photos" / "nobody.png", gradient(200, 200))
+    data = FacesData(kind="faces", train=("faces",), portraits=("photos",), held_out=0)
+    with pytest.raises(InvalidDataset, match="portraits"):
+        open_samples(data, tmp_path, seed=0)
 
 
 def test_holding_out_every_face(tmp_path: Path):
