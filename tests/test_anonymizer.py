@@ -55,6 +55,19 @@ def test_the_mask_covers_every_landmark_with_room():
     assert 0.3 < mask.mean() < 0.5
 
 
+@torch.no_grad()
+def test_a_painted_face_fades_out_without_a_seam():
+    """Whoever is painted: at the rim of the hole is what is around it, in the middle a face."""
+    painter = build_generator(FaceConfig(condition="surroundings", base_channels=4, blocks=1))
+    colour = torch.tensor([-0.5, 0.1, 0.6])[:, None, None]
+    x = colour.expand(1, 3, 128, 128)
+    painted = painter(pack_surroundings(x, LANDMARKS[None], torch.randn(1, 32)))
+    strayed = (painted - colour).abs().amax(1, keepdim=True)
+    rim = face_mask(x) * (1 - face_mask(x, 0.98))
+    assert strayed[rim.bool()].max() < 0.05
+    assert strayed[face_mask(x, 0.8).bool()].mean() > 0.2
+
+
 BITS = torch.rand(1, 16, generator=torch.Generator().manual_seed(3)) < 0.5
 
 

@@ -69,10 +69,10 @@ def face_mask(faces: Tensor, reach: float = 1.0) -> Tensor:
 
     `reach` scales the ellipse.
     """
-    return (_radius(faces) <= reach).to(faces)[None, None]
+    return (radius(faces) <= reach).to(faces)[None, None]
 
 
-def _radius(faces: Tensor) -> Tensor:
+def radius(faces: Tensor) -> Tensor:
     """(H, W): how far each pixel is from the face's centre; 1 on the ellipse around it.
 
     H and W may differ from the 128 px for which its place is known.

@@ -11,11 +11,15 @@ from torch import Tensor, nn
 
 from models.blocks import conv
 from models.face_geometry import LANDMARKS
+from models.families.anonymizer.conditions import radius
 from models.family import Config
 
 SURROUNDINGS = 3 + 1 + len(LANDMARKS)  # picture, mask and landmarks
 _MAPPED = 128  # width of the network between code and normalisations
 _CELLS = 4  # to a side, whose means say what is seen of light and skin
+_RIM = 0.8  # of the mask's radii, from where on a face fades into what is around it
+_BLURS = ((9, 3), (5, 2), (3, 1))  # pixels, times: Gaussians of about 4.5, 2 and 0.8 px
+_UNSURE = 0.02  # share of known pixels at which a continuation is half of them
 _COLOURED = 0.006  # mean distance from grey above which a picture has colour; 99 % have 0.01
 
 
@@ -118,7 +122,37 @@ class FacePainter(nn.Module):
         for up in self.up:
             y = nn.functional.interpolate(y, scale_factor=2.0, mode="nearest")
             y = up(torch.cat((y, seen.pop()), dim=1), mapped).relu()
-        return _as_colourful(self.head(y).tanh(), picture[:, :3])
+        painted = _as_colourful(self.head(y).tanh(), picture[:, :3])
+        return _faded(painted, picture[:, :3], picture[:, 3:4])
+
+
+def _faded(painted: Tensor, known: Tensor, mask: Tensor) -> Tensor:
+    """Fade a painted face out, under the rim of its mask, into what is around it.
+
+    There people end and backgrounds begin, which a painter of faces guesses badly.
+    """
+    inwards = ((1 - radius(known)) / (1 - _RIM)).clamp(0, 1)
+    share = inwards.square() * (3 - 2 * inwards)
+    return painted + mask * (1 - share) * (_continued(known, mask) - painted)
+
+
+def _continued(known: Tensor, mask: Tensor) -> Tensor:
+    """Continue what is known into the rim of a hole, coarsely far and in detail next to it.
+
+    By normalised convolutions (Knutsson and Westin 1993), each of what the coarser ones left over.
+    """
+    beside, answer = 1 - mask, torch.zeros_like(known)
+    for width, times in _BLURS:
+        left_over = _blurred((known - answer) * beside, width, times)
+        answer = answer + left_over / (_blurred(beside, width, times) + _UNSURE)
+    return answer
+
+
+def _blurred(x: Tensor, width: int, times: int) -> Tensor:
+    """Take means over squares of `width` pixels, again and again; beyond the picture is 0."""
+    for _ in range(times):
+        x = nn.functional.avg_pool2d(x, width, stride=1, padding=width // 2)
+    return x
 
 
 def _as_colourful(answer: Tensor, known: Tensor) -> Tensor:
