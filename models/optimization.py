@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam as adam_step
 
 from models.recipe import TrainingConfig
 
@@ -32,49 +34,73 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move every parameter that has a gradient."""
+        """Move every parameter that has a gradient, those of one shape together."""
         for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                if parameter.ndim > 1:
-                    self._turn(parameter, group["lr"], group["momentum"])
-                else:
-                    self._adapt(parameter, group["lr"], *group["betas"])
+                if parameter.grad is not None:
+                    shape = parameter.flatten(1).shape if parameter.ndim > 1 else torch.Size()
+                    alike[shape].append(parameter)
+            vectors = alike.pop(torch.Size(), [])
+            if vectors:
+                self._adapt(vectors, group["lr"], *group["betas"])
+            for kernels in alike.values():
+                self._turn(kernels, group["lr"], group["momentum"])
 
-    def _turn(self, kernel: Tensor, rate: float, momentum: float) -> None:
-        state, gradient = self.state[kernel], kernel.grad
-        assert gradient is not None
-        if not state:
-            state["mean"] = torch.zeros_like(kernel)
-        mean = state["mean"].lerp_(gradient, 1 - momentum)
-        matrix = gradient.lerp(mean, momentum).flatten(1)  # Nesterov's look ahead
-        step = 0.2 * math.sqrt(max(matrix.shape)) * _orthogonal(matrix)
-        kernel.sub_(step.view(kernel.shape), alpha=rate)
+    def _turn(self, kernels: list[Tensor], rate: float, momentum: float) -> None:
+        ahead = [
+            gradient.lerp(mean.lerp_(gradient, 1 - momentum), momentum)  # Nesterov's
+            for gradient, mean in zip(_gradients(kernels), self._kept("mean", kernels), strict=True)
+        ]
+        steps = _orthogonal(torch.stack([matrix.flatten(1) for matrix in ahead]))
+        size = 0.2 * math.sqrt(max(steps.shape[1:]))
+        for kernel, step in zip(kernels, steps, strict=True):
+            kernel.sub_(step.view(kernel.shape), alpha=rate * size)
 
-    def _adapt(self, vector: Tensor, rate: float, beta1: float, beta2: float) -> None:
-        state, gradient = self.state[vector], vector.grad
-        assert gradient is not None
-        if not state:
-            state["mean"], state["square"] = torch.zeros_like(vector), torch.zeros_like(vector)
-            state["count"] = torch.zeros(())
-        state["count"] += 1
-        count = float(state["count"])
-        mean = state["mean"].lerp_(gradient, 1 - beta1) / (1 - beta1**count)
-        square = state["square"].lerp_(gradient.square(), 1 - beta2) / (1 - beta2**count)
-        vector.sub_(mean / (square.sqrt() + 1e-8), alpha=rate)
+    def _adapt(self, vectors: list[Tensor], rate: float, beta1: float, beta2: float) -> None:
+        for vector in vectors:
+            if "count" not in self.state[vector]:
+                self.state[vector]["count"] = torch.zeros(())
+        moments = self._kept("mean", vectors), self._kept("square", vectors)
+        counts = [self.state[vector]["count"] for vector in vectors]
+        adam_step(
+            vectors,
+            _gradients(vectors),
+            *moments,
+            [],
+            counts,
+            foreach=True,
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=rate,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
+
+    def _kept(self, key: str, parameters: list[Tensor]) -> list[Tensor]:
+        """Return a moment of each, zeros before the first step."""
+        for parameter in parameters:
+            if key not in self.state[parameter]:
+                self.state[parameter][key] = torch.zeros_like(parameter)
+        return [self.state[parameter][key] for parameter in parameters]
 
 
-def _orthogonal(matrix: Tensor) -> Tensor:
-    """Return about U V^T of the (M, N) matrix U S V^T, by five Newton-Schulz iterations."""
-    wide = matrix.shape[0] <= matrix.shape[1]
-    x = matrix.float() if wide else matrix.float().T
-    x = x / (x.norm() + 1e-7)
+def _gradients(parameters: list[Tensor]) -> list[Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def _orthogonal(matrices: Tensor) -> Tensor:
+    """Return about U V^T of each (M, N) of (B, M, N) U S V^T, by five Newton-Schulz iterations."""
+    wide = matrices.shape[1] <= matrices.shape[2]
+    x = matrices.float() if wide else matrices.float().mT
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
-        gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    orthogonal: Tensor = x if wide else x.T
-    return orthogonal
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, polynomial, x, beta=3.4445)
+    return x if wide else x.mT
 
 
 def restore(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
