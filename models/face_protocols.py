@@ -116,14 +116,14 @@ def passcode_table(
     code_length: int,
     judge: Judge,
 ) -> Table:
-    """Measure what passcodes do to aligned faces: two of one face, and the way back.
+    """Measure what passcodes do to aligned faces, each with its own: two of them, and the way back.
 
     `change` and `restore` take a face and the bits of a passcode.
     """
     random = np.random.default_rng(0)
-    right, other, wrong = random.random((3, code_length)) < 0.5
     rows = []
     for face in faces:
+        right, other, wrong = random.random((3, code_length)) < 0.5
         new, another = change(face, right), change(face, other)
         person, first, second = judge(face), judge(new), judge(another)
         restored = restore(new, right)
@@ -143,7 +143,7 @@ def passcode_table(
         f"{_IDENTICAL_DB} dB",
         "known again": f"share of restored faces below {SAME_PERSON} of the original's",
         "changed": f"of the new face and the original's: {apart}",
-        "two codes": f"of one face under two passcodes: {apart}",
+        "two codes": f"of one face under two passcodes, others for each face: {apart}",
         "wrong code": f"of the face a wrong passcode brings and the original's: {apart}",
     }
     means = tuple(float(np.mean(column)) for column in zip(*rows, strict=True))
