@@ -41,6 +41,7 @@ class Crop(NamedTuple):
 _PAINTED = Crop(_SCENE, 0.12, 0.0, 1.0)
 _FACE = Crop(_PORTRAIT, 0.17, 0.1, 0.66)
 _CROPS = {
+    "photo2monet": _PAINTED,
     "srresnet-x4": Crop("photos/debian_photos/mate_LadyBird.jpg", 0.98, 0.35, 0.32),
     "srgan-x4": Crop("photos/debian_photos/mate_YellowFlower.jpg", 1.1, 0.5, 0.45),
     "facades": Crop("facades/test/101.jpg", 1.0, 0.0, 1.0),
