@@ -161,8 +161,10 @@ def _continued(known: Tensor, mask: Tensor) -> Tensor:
 
 def _blurred(x: Tensor, width: int, times: int) -> Tensor:
     """Take means over squares of `width` pixels, again and again; beyond the picture is 0."""
-    for _ in range(times):
-        x = nn.functional.avg_pool2d(x, width, stride=1, padding=width // 2)
+    half = width // 2
+    for _ in range(times):  # down, then across: a square costs its area
+        x = nn.functional.avg_pool2d(x, (width, 1), stride=1, padding=(half, 0))
+        x = nn.functional.avg_pool2d(x, (1, width), stride=1, padding=(0, half))
     return x
 
 
