@@ -104,7 +104,7 @@ class _Run:
         self.rank, self.ranks = rank, ranks
         self.config = config = recipe.training
         torch.manual_seed(recipe.seed)
-        self.objective = _build_objective(recipe, data_root, features).to(device)
+        self.objective = build_objective(recipe, data_root, features).to(device)
         resuming = (folder / STATE_FILE).exists()
         if not resuming:
             _start_from(recipe, self.objective, find_model)
@@ -307,7 +307,11 @@ class _Run:
         }
 
 
-def _build_objective(recipe: Recipe, data_root: Path, features: Path | None) -> Objective:
+def build_objective(recipe: Recipe, data_root: Path, features: Path | None) -> Objective:
+    """Return a recipe's objective as it is before the first step; the arguments are `train`'s.
+
+    Raises InvalidRecipe, InvalidDataset, MissingFeatures.
+    """
     named = data_root / recipe.features if recipe.features else features
     style = style_image(recipe.data, data_root) if isinstance(recipe.data, ContentData) else None
     objective: Objective = recipe.objective_type().build(
