@@ -36,14 +36,13 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Move every parameter that has a gradient, those of one shape together."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    shape = parameter.flatten(1).shape if parameter.ndim > 1 else torch.Size()
-                    alike[shape].append(parameter)
-            vectors = alike.pop(torch.Size(), [])
-            if vectors:
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if vectors := [parameter for parameter in moved if parameter.ndim < 2]:
                 self._adapt(vectors, group["lr"], *group["betas"])
+            alike: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for kernel in moved:
+                if kernel.ndim > 1:
+                    alike[kernel.flatten(1).shape].append(kernel)
             for kernels in alike.values():
                 self._turn(kernels, group["lr"], group["momentum"])
 
