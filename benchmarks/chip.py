@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -25,6 +24,7 @@ from app.frozen import FrozenStatistics
 from app.installation import choose_device, open_registry
 from app.logs import configure_logs
 from benchmarks.common import ENDPOINTS, ROOT, add_options, machine, photo, prepare
+from benchmarks.report import table_head, table_line
 from models.checkpoint import load_generator
 from models.family import Task
 from models.features import VGG16
@@ -122,11 +122,16 @@ def steps(
     return row if peak_tflops is None else row | {"share_of_peak": round(tflops / peak_tflops, 4)}
 
 
-def _made_up(name: str, folder: Path, log_every: int) -> Recipe:
-    """Return the recipe on pictures of `folder`."""
-    (folder / "photos").mkdir(exist_ok=True)
+def _write_data(folder: Path) -> None:
+    """Write what the recipes train on, and VGG16 with random weights."""
+    (folder / "photos").mkdir()
     for number in range(_PHOTOS):
         (folder / f"photos/{number}.jpg").write_bytes(photo(_PHOTO_PX))
+    save_file(VGG16(("relu5_3",)).state_dict(), folder / "vgg16.safetensors")
+
+
+def _made_up(name: str, folder: Path, log_every: int) -> Recipe:
+    """Return the recipe on the pictures in `folder`/photos."""
     path = ROOT / "recipes" / f"{name}.toml"
     kind = load_recipe(path).data.kind
     folders = {"paired": ("train", "targets"), "unpaired": ("a", "b")}.get(kind, ("train",))
@@ -135,14 +140,6 @@ def _made_up(name: str, folder: Path, log_every: int) -> Recipe:
     changes += [f"training.{key}=1000000" for key in ("steps", "sample_every", "checkpoint_every")]
     recipe = load_recipe(path, [*changes, f"training.log_every={log_every}", "training.workers=2"])
     return recipe.model_copy(update={"initial": {}})
-
-
-def _line(cells: Sequence[Any]) -> str:
-    return f"| {' | '.join(map(str, cells))} |"
-
-
-def _print_head(columns: Sequence[str]) -> None:
-    print(_line(columns), "|" + "---|" * len(columns), sep="\n", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -166,19 +163,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device = choose_device(settings.device)
         facts = machine(str(device))
         print(", ".join(f"{key} {value}" for key, value in facts.items()), end="\n\n", flush=True)
-        _print_head(_ANSWERS)
+        print(table_head(_ANSWERS), flush=True)
         for model in options.models:
             file = open_registry(settings).resolve(model).path
             for side_px in options.sizes:
                 for row in answers(model, file, side_px, device, options.calls):
-                    print(_line(list(row.values())), flush=True)
+                    print(table_line(row.values()), flush=True)
                     rows.append(row)
         print()
-        _print_head(_STEPS if options.peak else _STEPS[:-1])
-        save_file(VGG16(("relu5_3",)).state_dict(), folder / "vgg16.safetensors")
+        print(table_head(_STEPS if options.peak else _STEPS[:-1]), flush=True)
+        _write_data(folder)
         for recipe in options.recipes:
             row = steps(recipe, folder, device, options.steps, options.peak)
-            print(_line(list(row.values())), flush=True)
+            print(table_line(row.values()), flush=True)
             rows.append(row)
     if options.json:
         options.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1))

@@ -23,6 +23,7 @@ import numpy as np
 from app.installation import choose_device
 from app.logs import configure_logs
 from benchmarks.common import ENDPOINTS, add_options, machine, photo, post, prepare, serve
+from benchmarks.report import table_head
 
 _HEALTH_INTERVAL_S = 0.01
 COLUMNS = ("clients", "p50 ms", "p99 ms", "images/s", "refused", "failed", "healthz p99 ms")
@@ -136,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             port = server.connection.port
             prober.submit(healthz_ms, port, 0).result()  # the process is there when it counts
             load(max(options.clients), port, path, data, 1, prober)  # so are all batch sizes
-            print(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}", flush=True)
+            print(table_head(COLUMNS), flush=True)
             rows = []
             for count in options.clients:
                 rows.append(load(count, port, path, data, options.seconds, prober))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -25,8 +26,6 @@ _COLUMNS = (
     "speed-up",
     "PSNR",
 )
-HEADER = f"| {' | '.join(_COLUMNS)} |\n|{'---|' * len(_COLUMNS)}"
-
 _MAX_PSNR_DB = 99.0  # stands for equal pictures: JSON has no infinity
 
 
@@ -76,7 +75,20 @@ class Row:
             found = self.summary()
             arms = ("forward", "in_process", "http", "baseline", "overhead")
             cells[3:9] = [*(f"{found[f'{arm}_ms']:.1f}" for arm in arms), f"{found['speedup']:.2f}"]
-        return f"| {' | '.join(cells)} |"
+        return table_line(cells)
+
+
+def table_head(columns: Sequence[str]) -> str:
+    """Return a Markdown table's names and the rule under them."""
+    return f"{table_line(columns)}\n|{'---|' * len(columns)}"
+
+
+def table_line(cells: Iterable[object]) -> str:
+    """Return a row of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+HEADER = table_head(_COLUMNS)
 
 
 def psnr_db(answer: Pixels, reference: Pixels) -> float:
