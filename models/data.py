@@ -1,26 +1,19 @@
-"""Training data: the k-th sample is a pure function of (seed, k).
-
-So the order does not depend on the number of loading processes, and a training resumed at step n
-sees exactly the batches an uninterrupted one would have seen from there.
-"""
+"""Training data of every kind: what a recipe's [data] table names, opened."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import v2
 
 from models import lab
-from models.alignment import LANDMARKS, Alignment
 from models.errors import ImageError, InvalidDataset
-from models.faces import Detector
-from models.mtcnn import MTCNN
-from models.pictures import Pictures, read_picture, reduced, resized, rgb_of, signed
+from models.face_samples import FaceSamples
+from models.pictures import Pictures, read_picture, reduced, resized, signed
 from models.recipe import (
     ColoursData,
     ContentData,
@@ -30,10 +23,9 @@ from models.recipe import (
     PairedData,
     UnpairedData,
 )
+from models.sampling import Sample, Samples, Shuffled
 
 log = logging.getLogger(__name__)
-
-Sample = dict[str, Tensor]
 
 
 def _augmentation(load_px: int, crop_px: int, flip: bool) -> Callable[[Tensor], Tensor]:
@@ -48,38 +40,6 @@ def _augmentation(load_px: int, crop_px: int, flip: bool) -> Callable[[Tensor], 
     return augmentation
 
 
-class _Shuffled:
-    """An endless shuffled pass over `length` items: a new permutation each epoch."""
-
-    def __init__(self, length: int, seed: int) -> None:
-        self._length, self._seed = length, seed
-        self._epoch, self._order = -1, torch.empty(0)
-
-    def __getitem__(self, k: int) -> int:
-        epoch, position = divmod(k, self._length)
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
-            self._epoch = epoch
-            self._order = torch.randperm(self._length, generator=generator)
-        return int(self._order[position])
-
-
-class Samples(Dataset[Sample]):
-    """Base of the kinds: draws pictures by shuffled index and augments them reproducibly."""
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def __getitem__(self, k: int) -> Sample:
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed((self._seed << 40) ^ k)  # the CPU's alone
-            return self.draw(k)
-
-    def draw(self, k: int) -> Sample:
-        """Return the k-th sample, using the global generator, which the caller has seeded."""
-        raise NotImplementedError
-
-
 class PairedSamples(Samples):
     """Condition "a" and target "b", cropped and mirrored alike."""
 
@@ -90,7 +50,7 @@ class PairedSamples(Samples):
         self._pairs = [(i, i) for i in range(len(self._first))]
         if self._second:
             self._pairs = _equally_named(self._first.paths, self._second.paths)
-        self._order = _Shuffled(len(self._pairs), seed)
+        self._order = Shuffled(len(self._pairs), seed)
         self._swap = data.direction == "BtoA"
         self._augment = _augmentation(data.load_px, data.crop_px, data.flip)
 
@@ -137,7 +97,7 @@ class UnpairedSamples(Samples):
         super().__init__(seed)
         self._sets = {"a": Pictures(root, data.a), "b": Pictures(root, data.b)}
         self._orders = {
-            name: _Shuffled(len(pictures), 2 * seed + index)
+            name: Shuffled(len(pictures), 2 * seed + index)
             for index, (name, pictures) in enumerate(self._sets.items())
         }
         self._augment = _augmentation(data.load_px, data.crop_px, data.flip)
@@ -155,7 +115,7 @@ class HighResolutionSamples(Samples):
     def __init__(self, data: HighResolutionData, root: Path, seed: int, scale: int) -> None:
         super().__init__(seed)
         self._pictures = Pictures(root, data.train, min_px=data.crop_px)
-        self._order = _Shuffled(len(self._pictures), seed)
+        self._order = Shuffled(len(self._pictures), seed)
         self._scale = scale
         self._crop = v2.RandomCrop(data.crop_px)
         self._flip = data.flip
@@ -175,7 +135,7 @@ class PhotoSamples(Samples):
     def __init__(self, data: ContentData | ColoursData, root: Path, seed: int) -> None:
         super().__init__(seed)
         self._pictures = Pictures(root, data.train)
-        self._order = _Shuffled(len(self._pictures), seed)
+        self._order = Shuffled(len(self._pictures), seed)
         self._augment = _augmentation(data.load_px, data.crop_px, data.flip)
 
     def photo(self, k: int) -> Tensor:
@@ -196,88 +156,6 @@ class ColourSamples(PhotoSamples):
     def draw(self, k: int) -> Sample:
         lightness, chroma = lab.split(self.photo(k))
         return {"a": lightness, "b": chroma}
-
-
-def held_out(count: int, every: int) -> range:
-    """Return which of `count` pictures, every n-th, training leaves out; none for 0."""
-    return range(0, count, every) if every else range(0)
-
-
-class FaceSamples(Samples):
-    """An aligned "face" and, where asked for, its "landmarks", (5, 2) in pixels."""
-
-    def __init__(self, data: FacesData, root: Path, seed: int) -> None:
-        super().__init__(seed)
-        detector = MTCNN(torch.device("cpu"))
-        self._detector = detector if data.landmarks else None
-        self._sets: list[Subset[Tensor] | list[Tensor]]
-        self._sets = [_trained(Pictures(root, data.train), data.held_out)]
-        if data.portraits:
-            photos = _trained(Pictures(root, data.portraits), data.held_out)
-            self._sets.append(_cut_out(photos, detector))
-        self._orders = [_Shuffled(len(faces), seed + i) for i, faces in enumerate(self._sets)]
-        self._portrait_share = data.portrait_share if data.portraits else 0.0
-        self._side_px = data.crop_px
-        self._flip = data.flip
-        self._grey, self._coarse = data.grey, data.coarse
-        self._landmarks: dict[tuple[int, int], Tensor] = {}
-
-    def draw(self, k: int) -> Sample:
-        source = int(self._portrait_share > 0 and bool(torch.rand(()) < self._portrait_share))
-        index = self._orders[source][k]
-        face = resized(self._sets[source][index], self._side_px, self._side_px)
-        mirror = self._flip and bool(torch.rand(()) < 0.5)
-        sample = {"face": signed(self._poorer(face.flip(2) if mirror else face))}
-        if self._detector:
-            if (source, index) not in self._landmarks:
-                self._landmarks[source, index] = _landmarks(self._detector, face)
-            points = self._landmarks[source, index]
-            sample["landmarks"] = _mirrored(points, self._side_px) if mirror else points
-        return sample
-
-    def _poorer(self, face: Tensor) -> Tensor:
-        """Take colour and detail from some, as old and small photographs lack them."""
-        if self._grey and torch.rand(()) < self._grey:
-            face = v2.functional.rgb_to_grayscale(face, num_output_channels=3)
-        if self._coarse and torch.rand(()) < self._coarse:
-            side_px = int(torch.randint(self._side_px // 4, self._side_px, ()))
-            face = resized(resized(face, side_px, side_px), self._side_px, self._side_px)
-        return face
-
-
-def _trained(pictures: Pictures, every: int) -> Subset[Tensor]:
-    """Return all pictures but those held out."""
-    left = held_out(len(pictures), every)
-    trained = [i for i in range(len(pictures)) if i not in left]
-    if not trained:
-        raise InvalidDataset("held_out leaves no picture to train on")
-    return Subset(pictures, trained)
-
-
-def _cut_out(photos: Subset[Tensor], detector: Detector) -> list[Tensor]:
-    """Return the surest face of each photo, aligned, (3, 128, 128); photos without one go."""
-    faces = []
-    for index in range(len(photos)):
-        rgb = rgb_of(photos[index])
-        if found := detector(rgb):
-            crop = Alignment.of_face(found[0], rgb.shape[:2]).crop(rgb)
-            faces.append(torch.from_numpy(crop).permute(2, 0, 1).contiguous())
-    if not faces:
-        raise InvalidDataset("no face was found in the portraits")
-    return faces
-
-
-def _landmarks(detector: Detector, face: Tensor) -> Tensor:
-    """Return (5, 2) float32 of the surest face; where an aligned face has them if none is found."""
-    found = detector.look(rgb_of(face))
-    points = max(found, key=lambda f: f.confidence).landmarks if found else LANDMARKS
-    return torch.from_numpy(points).float()
-
-
-def _mirrored(points: Tensor, width: int) -> Tensor:
-    """Mirror landmarks (5, 2): what was left is right."""
-    x, y = points[[1, 0, 2, 4, 3]].unbind(1)
-    return torch.stack((width - x, y), dim=1)
 
 
 def open_samples(data: Data, root: Path, seed: int, scale: int = 1) -> Samples:
@@ -306,22 +184,3 @@ def style_image(data: ContentData, root: Path) -> Tensor:
     factor = data.style_px / max(picture.shape[1:])
     size = (max(32, round(side * factor)) for side in picture.shape[1:])
     return signed(resized(picture, *size))[None]
-
-
-def batches(
-    samples: Samples, batch: int, first_step: int, steps: int, workers: int, rank: int, ranks: int
-) -> Iterator[Sample]:
-    """Yield the batches of steps `first_step` to `steps`.
-
-    Step s of rank r holds samples (s * ranks + r) * batch onwards, so all ranks together see each
-    sample once.
-    """
-    starts = ((step * ranks + rank) * batch for step in range(first_step, steps))
-    yield from DataLoader(
-        samples,
-        batch_sampler=(list(range(start, start + batch)) for start in starts),
-        generator=torch.Generator(),  # the global one must be as an uninterrupted run has it
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
-    )

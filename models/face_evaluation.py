@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from models import images
 from models.alignment import LANDMARKS
 from models.checkpoint import LoadedGenerator
-from models.data import held_out
 from models.face_protocols import passcode_table, portraits, reidentification_table
+from models.face_samples import held_out
 from models.faces import open_detector
 from models.families.anonymizer.conditions import (
     Asked,

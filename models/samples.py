@@ -11,7 +11,6 @@ import torch
 from models import images
 from models.checkpoint import LoadedGenerator
 from models.colour_protocols import painted
-from models.data import held_out
 from models.errors import InvalidRecipe
 from models.evaluation import answerer
 from models.evaluation_data import (
@@ -28,6 +27,7 @@ from models.evaluation_data import (
     upscale_test_pictures,
 )
 from models.face_evaluation import FaceRunner
+from models.face_samples import held_out
 from models.families.anonymizer.conditions import Asked
 from models.family import Task
 from models.images import Pixels

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from models.checkpoint import load_generator
-from models.data import Sample, batches, open_samples, style_image
+from models.data import open_samples, style_image
 from models.distributed import any_rank, average_gradients, process_group
 from models.errors import DivergedTraining, InvalidRecipe
 from models.families import FAMILIES
@@ -26,6 +26,7 @@ from models.precision import autocast
 from models.publication import publish
 from models.recipe import ContentData, Recipe
 from models.reports import Reports
+from models.sampling import Sample, batches
 from models.state import load_state, save_state
 
 STATE_FILE = "state.safetensors"

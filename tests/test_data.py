@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from matplotlib.cbook import get_sample_data
 from PIL import Image
 
-from models.data import Sample, Samples, batches, held_out, open_samples, style_image
+from models.data import open_samples, style_image
 from models.errors import InvalidDataset
 from models.face_geometry import LANDMARKS
+from models.face_samples import held_out
 from models.images import resize, to_rgb
 from models.pictures import Pictures
 from models.recipe import (
@@ -27,6 +28,7 @@ from models.recipe import (
     PairedData,
     UnpairedData,
 )
+from models.sampling import Sample, Samples, batches
 from pictures import gradient, save
 from tiny_training import write_data
 

@@ -17,12 +17,13 @@ from safetensors.torch import load_file, save_file
 
 from models import losses
 from models.checkpoint import load_generator
-from models.data import batches, open_samples
+from models.data import open_samples
 from models.errors import DivergedTraining, InvalidCheckpoint, InvalidRecipe
 from models.families import FAMILIES
 from models.features import CONVENTION
 from models.objective import Objective
 from models.recipe import Recipe
+from models.sampling import batches
 from models.state import load_state
 from models.training import STATE_FILE, Progress, build_objective, train
 from tiny_training import STAGES, tiny_recipe, write_data, write_embedding, write_vgg16
