@@ -14,9 +14,8 @@ from app.errors import INTERNAL, KINDS, OUT_OF_MEMORY
 from app.keys import KeyStore, Scope
 from browsing import DESKTOP, PHONE, PHOTO, Camera, is_as_wide_as_the_screen, visit
 from conftest import ROOT
-from models.registry import Registry
 from test_server import Server
-from tiny import publish_models
+from tiny import promote, publish_models
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -31,9 +30,8 @@ class Service:
 
     def __init__(self, home: Path, *, with_shipped_models: bool) -> None:
         if with_shipped_models:
-            registry = Registry(home, shipped=home / "no weights")
             for path in sorted((ROOT / "models" / "weights").glob("*.safetensors")):
-                registry.promote(path.stem, registry.publish(path, path.stem).version)
+                promote(home, path)
         else:
             publish_models(home, ("starry-night", "srresnet-x4", "srgan-x4"))
         self.key = KeyStore(home).create({Scope.INFER})[1]

@@ -13,9 +13,8 @@ import pytest
 
 from browsing import DESKTOP, PATIENCE_MS, Camera, is_as_wide_as_the_screen, visit
 from conftest import ROOT
-from models.registry import Registry
 from test_server import Server
-from tiny import publish_models
+from tiny import promote, publish_models
 from tiny_training import write_data
 
 if TYPE_CHECKING:
@@ -53,9 +52,7 @@ def server(
     """A server with its worker, and one model to go on from."""
     home = tmp_path_factory.mktemp("home")
     if is_for_show:
-        shipped = ROOT / "models" / "weights" / f"{NAME}.safetensors"
-        registry = Registry(home, shipped=home / "no weights")
-        registry.promote(NAME, registry.publish(shipped, NAME).version)
+        promote(home, ROOT / "models" / "weights" / f"{NAME}.safetensors")
     else:
         publish_models(home, (NAME,))
     threads = {"threads": 1, "worker_threads": 1, "worker_niceness": 0}

@@ -28,8 +28,7 @@ from app.main import create_app
 from conftest import ROOT
 from models import images
 from models.images import Format, Limits, Pixels
-from models.registry import Registry
-from tiny import encoded, opened, photo, publish_models, tiny_settings, until_ready
+from tiny import encoded, opened, photo, promote, publish_models, tiny_settings, until_ready
 
 PER_MINUTE = 5
 CHEAP = Cost(Kdf.ARGON2ID, memory_kib=8, passes=1, lanes=1)
@@ -444,9 +443,7 @@ def test_restoring_needs_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_messenger_leaves_enough_to_restore(tmp_path: Path) -> None:
     """A JPEG that lost its seal shows the person again: the new face and the pattern suffice."""
-    registry = Registry(tmp_path, shipped=tmp_path / "no weights")
-    shipped = ROOT / "models" / "weights" / "face-identity.safetensors"
-    registry.promote("face-identity", registry.publish(shipped, "face-identity").version)
+    promote(tmp_path, ROOT / "models" / "weights" / "face-identity.safetensors")
     with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as image:
         hopper = image.convert("RGB")
     before = np.asarray(hopper).astype(int)

@@ -51,9 +51,14 @@ def publish_models(home: Path, names: tuple[str, ...] = tuple(MODELS)) -> None:
         path = home / f"{name}.safetensors"
         header = Header(family=family_id, generator=config, name=name, card=card)
         save_generator(path, generator, header)
-        registry = Registry(home, shipped=home / "no weights")
-        registry.promote(name, registry.publish(path, name).version)
+        promote(home, path)
         path.unlink()
+
+
+def promote(home: Path, file: Path) -> None:
+    """Publish a generator, named as its file is, in the registry of `home`, and let it serve."""
+    registry = Registry(home, shipped=home / "no weights")
+    registry.promote(file.stem, registry.publish(file, file.stem).version)
 
 
 def tiny_settings(home: Path, **overrides: Any) -> Settings:
