@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,8 +89,7 @@ def test_grace_hopper_is_found(detector: Detector, hopper: Pixels) -> None:
 
 def test_the_astronaut_is_found(detector: Detector) -> None:
     """So is Eileen Collins in scikit-image's photo."""
-    data = pytest.importorskip("skimage.data")
-    [face] = sure(detector(data.astronaut()))
+    [face] = sure(detector(skimage.data.astronaut()))
     assert overlap(face.box, (170.0, 65.0, 270.0, 190.0))[0] > 0.5
 
 
