@@ -29,6 +29,7 @@ _AUC = "area under the ROC curve of 'same person' for changed against unchanged 
 _SAME = "mean distance between a changed and another unchanged photo of one person"
 _LINKED = "mean distance between two changed photos of one person"
 _APART = "the same of two people"
+_LINKED_AUC = "area under the ROC curve of 'same person' for two changed photos"
 _FOUND = f"share of changed photos in which the detector finds the face with at least {CONFIDENT}"
 _SHIFT = "mean shift of the five landmarks, in distances between the eyes"
 
@@ -85,6 +86,7 @@ def reidentification_table(
             float(distances[same].mean()),
             float(among[same].mean()),
             float(among[~same & other_file].mean()),
+            _auc(among[same], among[~same & other_file]),
             float(np.mean([any(not face.uncertain for face in faces) for faces in seen])),
             float(np.mean(shifts)) if shifts else float("nan"),
         )
@@ -95,6 +97,7 @@ def reidentification_table(
         "same": _SAME,
         "linked": _LINKED,
         "apart": _APART,
+        "linked AUC": _LINKED_AUC,
         "found": _FOUND,
         "shift": _SHIFT,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from app.faces.exactness import seal_table
 from models.alignment import LANDMARKS, Alignment
 from models.face_protocols import Portrait, passcode_table, reidentification_table
 from models.faces import Detector, Face
@@ -45,19 +46,28 @@ def test_recognition_before_and_after():
     changes = {"one for all": lambda _: grey, "black": lambda _: np.zeros_like(grey)}
     table = reidentification_table("four", people(), changes, Finds(), judge)
     assert list(table.protocols) == [
-        *("rank 1", "AUC", "same", "linked", "apart", "found", "shift")
+        *("rank 1", "AUC", "same", "linked", "apart", "linked AUC", "found", "shift")
     ]
     assert table.rows["unchanged"][:2] == (1.0, 1.0)
-    rank_1, auc, same, linked, apart, found, shift = table.rows["one for all"]
+    rank_1, auc, same, linked, apart, linked_auc, found, shift = table.rows["one for all"]
     assert rank_1 == 0.25
     assert auc == pytest.approx(0.5, abs=0.15)
     assert same > table.rows["unchanged"][2]
-    assert (linked, apart) == (0.0, 0.0)
+    assert (linked, apart, linked_auc) == (0.0, 0.0, 0.5)
     assert table.rows["unchanged"][3] < table.rows["unchanged"][4]
     assert (found, shift) == (1.0, 0.0)
-    assert table.rows["black"][5] < 1
+    assert table.rows["black"][6] < 1
     assert {"blur", "pixelate"} <= set(table.rows)
     assert "4 people" in table.title
+
+
+def test_seals_are_measured():
+    """In every format that carries a seal, all faces of all photos come back bit for bit."""
+    photos = [portrait.rgb for portrait in people()[:2]]
+    nobody = np.zeros((128, 128, 3), np.uint8)
+    table = seal_table("model", "four", [*photos, nobody], Finds())
+    assert table.title == "four: 2 photos, sealed"
+    assert table.rows == {"model": (1.0, 1.0, 1.0)}
 
 
 def test_the_way_back():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Measure = Callable[[LoadedGenerator], list[Table]]
 
 _SAMPLES = 4
+_SEALED = 40
 
 
 def evaluate(
@@ -63,7 +64,6 @@ def evaluate(
 ) -> None:
     """Measure a model on its test pictures; every figure with its protocol and its baselines."""
     from app.installation import choose_device
-    from models import evaluation
 
     if every == (model is not None):
         raise typer.BadParameter("name a model, or ask for --all")
@@ -78,7 +78,7 @@ def evaluate(
             None
             if data is None or recorded
             else partial(
-                evaluation.evaluate,
+                _measured,
                 data_root=data,
                 features=settings.vgg16,
                 limit=limit,
@@ -90,6 +90,30 @@ def evaluate(
             _measure_one(model, settings, measure, record)
         else:
             _compare_all(settings, measure, page, data, place)
+
+
+def _measured(
+    loaded: LoadedGenerator,
+    *,
+    data_root: Path,
+    limit: int | None,
+    device: torch.device,
+    **how: Any,
+) -> list[Table]:
+    """Measure a model, and for face generators the service's seal beside it."""
+    from app.faces.exactness import seal_table
+    from models import evaluation
+    from models.evaluation_data import FacesTest, parse_test, pictures_of
+    from models.faces import open_detector
+    from models.family import Task
+
+    tables = evaluation.evaluate(loaded, data_root, limit=limit, device=device, **how)
+    if loaded.family.task is Task.ANONYMIZE:
+        people = parse_test(FacesTest, loaded.header.card["evaluation"]).people
+        photos = pictures_of(data_root, people, limit or _SEALED)
+        name = loaded.header.name
+        tables.append(seal_table(name, people, photos, open_detector(device)))
+    return tables
 
 
 def _measure_one(model: str, settings: Settings, measure: Measure, record: bool) -> None:
