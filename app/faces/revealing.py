@@ -1,7 +1,7 @@
 """What a passcode hid in a face, found where the seal is lost: analysis by synthesis.
 
 The detector is a pixel or two off on a new face, and a face that was pasted in and cut out again is
-softer. Either drowns what is hidden, which is a tenth of what sets two faces apart. So the
+softer. Either drowns what is hidden, a few hundredths of what sets two faces apart. So the
 passcode's face is painted again, softened alike, and moved until it lies on the one that is seen.
 """
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.face_geometry import CENTRE_PX, FACE_PX, RADII_PX
 
 _LANDMARK_PX = 3.0  # standard deviation of a landmark's spot
-_REACH = 1.7
+_REACH = 1.8
 
 
 class Asked(Enum):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,8 @@ from models.families.anonymizer.painter import FaceConfig, FacePainter
 from models.family import SizeRule
 
 _BLOCK_PX = 4
+_COMPANDING = 2.0
+_WIDEST = 2.0  # a difference of values in [-1, 1]
 
 
 class _Finder(nn.Module):
@@ -85,13 +89,13 @@ class IdentityTransformer(nn.Module):
 
     def hidden(self, picture: Tensor, painted: Tensor, code: Tensor) -> Tensor:
         """Hide a picture's face in the painted one."""
-        pattern = self.config.strength * self._signs(picture, code) * (picture - painted)
-        return (painted + pattern).clamp(-1, 1)
+        pattern = self._signs(picture, code) * _compressed(picture - painted)
+        return (painted + self.config.strength * pattern).clamp(-1, 1)
 
     def revealed(self, picture: Tensor, painted: Tensor, code: Tensor) -> Tensor:
         """Find the face that is hidden in a picture, given the painted one; else return that."""
         strayed = picture - painted
-        found = (strayed * self._signs(picture, code) / self.config.strength).clamp(-2, 2)
+        found = _expanded(strayed * self._signs(picture, code) / self.config.strength)
         seen = self.finder(torch.cat((found, strayed, painted), dim=1))
         mended = seen[:, :3] + seen[:, 3:].sigmoid() * found
         answer: Tensor = painted + face_mask(picture) * mended
@@ -103,6 +107,18 @@ class IdentityTransformer(nn.Module):
         odd = count - 2 * (count / 2).floor()
         signs = (1 - 2 * odd)[:, None]
         return nn.functional.interpolate(signs, picture.shape[2:], mode="nearest")
+
+
+def _compressed(difference: Tensor) -> Tensor:
+    """Hold wide differences back, as telephones do (mu-law): they show most, and hide no more."""
+    return difference.sign() * (_COMPANDING * difference.abs()).log1p() / _COMPANDING
+
+
+def _expanded(compressed: Tensor) -> Tensor:
+    """Undo `_compressed`, in the range of differences between pictures."""
+    widest = math.log1p(_COMPANDING * _WIDEST) / _COMPANDING
+    size = compressed.abs().clamp(max=widest)
+    return compressed.sign() * (_COMPANDING * size).expm1() / _COMPANDING
 
 
 def build_generator(config: FaceConfig) -> FacePainter | IdentityTransformer:

@@ -33,8 +33,8 @@ class FaceConfig(Config):
         code_length: values of the code, which are bits of a passcode or of chance.
         base_channels, halvings, blocks: of the painter.
         finder_channels, finder_blocks: of the network that finds the old face ("identity" alone).
-        strength: share of the difference to the old face that the new one carries ("identity"
-            alone).
+        strength: share of a small difference to the old face that the new one carries, of wide ones
+            less ("identity" alone).
     """
 
     condition: Literal["identity", "surroundings"] = "identity"
@@ -44,7 +44,7 @@ class FaceConfig(Config):
     blocks: int = Field(6, ge=1)
     finder_channels: int = Field(64, ge=1)
     finder_blocks: int = Field(5, ge=1)
-    strength: float = Field(0.1, gt=0, le=1)
+    strength: float = Field(0.07, gt=0, le=1)
 
     @property
     def channels_in(self) -> int:
@@ -160,11 +160,11 @@ def _continued(known: Tensor, mask: Tensor) -> Tensor:
 
 
 def _blurred(x: Tensor, width: int, times: int) -> Tensor:
-    """Take means over squares of `width` pixels, again and again; beyond the picture is 0."""
+    """Take means over squares of `width` pixels, of what is within the picture, again and again."""
     half = width // 2
     for _ in range(times):  # down, then across: a square costs its area
-        x = nn.functional.avg_pool2d(x, (width, 1), stride=1, padding=(half, 0))
-        x = nn.functional.avg_pool2d(x, (1, width), stride=1, padding=(0, half))
+        x = nn.functional.avg_pool2d(x, (width, 1), 1, (half, 0), count_include_pad=False)
+        x = nn.functional.avg_pool2d(x, (1, width), 1, (0, half), count_include_pad=False)
     return x
 
 
