@@ -80,7 +80,7 @@ def _thumbnails(client: TestClient, data: Path) -> Iterator[tuple[str, Pixels]]:
             yield name, _ask(client, path, _cut(data, _PAINTED), {field: name})
         elif task == "anonymize":
             before = _cut(data, _FACE)
-            passcode = {} if name == "face-surroundings" else {"passcode": "thumbnail"}
+            passcode = {} if name == "face-surroundings" else {"passcode": "sesame"}
             yield name, _beside(before, _ask(client, path, before, {field: name} | passcode))
         else:
             side = _MADE_PX // model["scale"]
