@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import struct
+import tempfile
 import unicodedata
 from collections.abc import Iterator
 from io import BytesIO
@@ -270,6 +271,44 @@ def test_all_faces_of_a_group_go(client: TestClient) -> None:
     for place in range(3):
         left = one.width * place
         assert changed[45:70, left + 55 : left + 80].mean() > 8
+
+
+def test_all_faces_of_a_crowd_go_and_come_back(client: TestClient) -> None:
+    """200 faces in one picture are found, replaced, sealed and restored."""
+    one = hopper(7)
+    crowd = Image.new("RGB", (one.width * 20, one.height * 10))
+    for place in range(200):
+        crowd.paste(one, (one.width * (place % 20), one.height * (place // 20)))
+    answer = anonymize(client, encoded(crowd), passcode=PASSCODE)
+    assert int(answer.headers["x-faces"]) >= 200  # and perhaps what looks like one
+    changed = np.abs(rgb(answer) - rgb(crowd)).max(axis=2)
+    faces = changed.reshape(10, one.height, 20, one.width)[:, 24:42, :, 30:45]
+    assert faces.mean(axis=(1, 3)).min() > 5
+    restored = client.post(
+        "/v1/restore", files={"image": answer.content}, data={"passcode": PASSCODE}
+    )
+    np.testing.assert_array_equal(rgb(restored), rgb(crowd))
+
+
+def test_no_picture_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the answers no file of the home or of the temporary folder has changed."""
+    home, temporary = tmp_path / "home", tmp_path / "tmp"
+    temporary.mkdir()
+    publish_models(home, ("face-identity",))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    large = hopper(0.5)  # over the 1 MiB that an upload may take in memory
+    with TestClient(create_app(tiny_settings(home))) as client:
+        until_ready(client)
+        before = files_of(tmp_path)
+        answer = anonymize(client, encoded(large), passcode=PASSCODE)
+        assert answer.status_code == 200
+        fields = {"passcode": PASSCODE}
+        assert client.post("/v1/restore", files={"image": answer.content}, data=fields).is_success
+        assert files_of(tmp_path) == before
+
+
+def files_of(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("kind", ["gif", "avif", "tiff"])
