@@ -24,7 +24,7 @@ from app.pace import Line, Pace
 from test_batcher import Doubler, opened, picture, until
 from test_keys import bearing
 from test_server import STYLIZE, Server
-from tiny import encoded, photo, publish_models
+from tiny import MODELS, encoded, photo, publish_models
 
 FLOOD, SLOW = Account("flood"), Account("slow")
 
@@ -175,8 +175,10 @@ print(json.dumps({"counts": counts, "median_ms": sorted(waits)[len(waits) // 2]}
 """
 
 
-def test_a_flood_beside_a_slow_client(tmp_path: Path) -> None:
+def test_a_flood_beside_a_slow_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The slow client is never refused and waits for about a batch, not for the flood's queue."""
+    # As large as people's, so that the device and nothing else is what all wait for.
+    monkeypatch.setitem(MODELS, "starry-night", ("style", {"base_channels": 32}, {}))
     publish_models(tmp_path, ("starry-night",))
     store = KeyStore(tmp_path)
     flood, slow = (store.create({Scope.INFER})[1] for _ in range(2))
