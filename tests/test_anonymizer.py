@@ -119,13 +119,13 @@ def test_signs_are_parities_of_the_bits():
 
 @torch.no_grad()
 def test_the_way_back():
-    """The passcode that hid a face finds it, before any training, to within three levels of 256."""
-    generator, x = identity(), eight_bit(faces(1) * 0.5)
+    """The passcode that hid a face finds it, before any training, to about a level of 256."""
+    generator, x = identity(strength=0.15), eight_bit(faces(1) * 0.5)
     new = eight_bit(generator(pack_identity(x, BITS)))
     torch.nn.init.constant_(generator.finder.tail.bias, 20.0)  # of the share of what is found
     torch.nn.init.zeros_(generator.finder.tail.bias.view(4, 16)[:3])
     found = generator(pack_identity(new, BITS, Asked.OLD))
-    assert (found - x).abs().mean() < 3 * 2 / 255
+    assert (found - x).abs().mean() < 3 / 255
     stranger = generator(pack_identity(new, ~BITS, Asked.OLD))
     assert (stranger - x).abs().mean() > 0.1
 

@@ -231,10 +231,8 @@ def _in_given(box: Box, found: Face | None, size: tuple[int, int]) -> Target:
 def _original(rgb: Pixels, target: Target, method: Method) -> Region:
     """Return a copy of all pixels that anonymizing a target may touch."""
     if method == "generate":
-        left, top, right, bottom = target.alignment.region
-    else:
-        left, top, right, bottom = hidden_region(target.face.box, *rgb.shape[:2])
-    return Region(left, top, rgb[top:bottom, left:right].copy())
+        return Region.of(rgb, target.alignment.region)
+    return Region.of(rgb, hidden_region(target.face.box, *rgb.shape[:2]))
 
 
 async def _remake(

@@ -35,18 +35,14 @@ def seal_table(name: str, title: str, photos: Sequence[Pixels], detector: Detect
 
 def _regions(rgb: Pixels, detector: Detector) -> list[Region]:
     """Return the original pixels that anonymizing the faces of a photo may touch."""
-    regions = []
-    for face in detector(rgb):
-        left, top, right, bottom = Alignment.of_face(face, rgb.shape[:2]).region
-        regions.append(Region(left, top, rgb[top:bottom, left:right].copy()))
-    return regions
+    size = rgb.shape[:2]
+    return [Region.of(rgb, Alignment.of_face(face, size).region) for face in detector(rgb)]
 
 
 def _is_exact(rgb: Pixels, regions: list[Region], kind: Format) -> bool:
     hidden = rgb.copy()
     for region in regions:
-        height, width = region.rgb.shape[:2]
-        hidden[region.top : region.top + height, region.left : region.left + width] = 127
+        hidden[region.place] = 127
     file = images.encode(Picture(hidden, None, kind), kind)
     opened = unseal(seal(file, kind, regions, _PASSCODE), _PASSCODE)
     return len(opened) == len(regions) and all(

@@ -160,8 +160,7 @@ def _open(seal: Seal, picture: Picture, passcode: SecretStr) -> Pixels | None:
     rgb = picture.rgb.copy()
     try:
         for region in seal.open(picture, passcode):
-            height, width = region.rgb.shape[:2]
-            rgb[region.top : region.top + height, region.left : region.left + width] = region.rgb
+            rgb[region.place] = region.rgb
     except WrongPasscode:
         return None
     return rgb

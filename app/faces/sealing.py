@@ -62,6 +62,18 @@ class Region:
     top: int
     rgb: Pixels
 
+    @classmethod
+    def of(cls, picture: Pixels, box: tuple[int, int, int, int]) -> Region:
+        """Copy what is in a picture between (left, top) and (right, bottom)."""
+        left, top, right, bottom = box
+        return cls(left, top, picture[top:bottom, left:right].copy())
+
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """The index of these pixels in the picture."""
+        height, width = self.rgb.shape[:2]
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
 
 @dataclass(frozen=True, slots=True)
 class Seal:
