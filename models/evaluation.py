@@ -143,7 +143,7 @@ def evaluate(
             return [colour_table(answers, title, photos, mean_chroma_of(seen))]
         case FacesData():
             test = parse_test(FacesTest, table)
-            return face_tables(loaded, data_root, recipe.data, test.people, limit, device)
+            return face_tables(loaded, data_root, recipe.data, test, limit, device)
         case _:
             raise InvalidRecipe(f"{name} was trained on {recipe.data.kind} data, which has no test")
 

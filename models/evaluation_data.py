@@ -80,9 +80,13 @@ class FacesTest(Config):
 
     Attributes:
         people: photos named PERSON_NUMBER, several of each person.
+        portraits: photos of people of all skins; a recipe that trains on them holds every
+            `portraits_every`-th out, which is judged.
     """
 
     people: str
+    portraits: str | None = None
+    portraits_every: int = Field(5, ge=1)
 
 
 _Test = TypeVar("_Test", bound=Config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from models import images
 from models.alignment import LANDMARKS
 from models.checkpoint import LoadedGenerator
+from models.evaluation_data import FacesTest
 from models.face_protocols import passcode_table, portraits, reidentification_table
 from models.face_samples import held_out
-from models.faces import open_detector
+from models.faces import Detector, open_detector
 from models.families.anonymizer.conditions import (
     Asked,
     face_mask,
@@ -29,24 +31,25 @@ from models.judge import Judge
 from models.pictures import Pictures, rgb_of
 from models.protocols import Table
 from models.recipe import FacesData
+from models.tone_protocol import tone_table
 
 
 def face_tables(
     loaded: LoadedGenerator,
     root: Path,
     data: FacesData,
-    people: str,
+    test: FacesTest,
     limit: int | None,
     device: torch.device,
 ) -> list[Table]:
-    """Measure re-identification in `people` and, with passcodes, restoration of held-out faces.
+    """Measure who is known again, which tone faces have and, with passcodes, what comes back.
 
     `limit` is the number of people, of faces likewise. Raises MissingFeatures where the judge is
     not installed, InvalidDataset for a missing folder.
     """
     judge, detector = Judge(), open_detector(device)
     run = FaceRunner(loaded, device)
-    pictures = Pictures(root, [people])
+    pictures = Pictures(root, [test.people])
     named = [
         (path.stem.partition("_")[0], rgb_of(pictures[i])) for i, path in enumerate(pictures.paths)
     ]
@@ -60,7 +63,10 @@ def face_tables(
         def somebody(face: Pixels) -> Pixels:
             return run.paint(face, random.random(config.code_length) < 0.5)
 
-        return [reidentification_table(people, photos, {name: somebody}, detector, judge)]
+        return [
+            reidentification_table(test.people, photos, {name: somebody}, detector, judge),
+            *_tone_tables(test, root, limit, detector, name, somebody),
+        ]
     fixed = random.random(config.code_length) < 0.5
 
     def another_each_time(face: Pixels) -> Pixels:
@@ -73,7 +79,8 @@ def face_tables(
     training = Pictures(root, data.train)
     unseen = held_out(len(training), data.held_out)[:limit]
     return [
-        reidentification_table(people, photos, changes, detector, judge),
+        reidentification_table(test.people, photos, changes, detector, judge),
+        *_tone_tables(test, root, limit, detector, name, another_each_time),
         passcode_table(
             f"held out of {', '.join(data.train)}",
             [rgb_of(training[index]) for index in unseen],
@@ -84,6 +91,23 @@ def face_tables(
             judge,
         ),
     ]
+
+
+def _tone_tables(
+    test: FacesTest,
+    root: Path,
+    limit: int | None,
+    detector: Detector,
+    name: str,
+    change: Callable[[Pixels], Pixels],
+) -> list[Table]:
+    """Return the table of the portraits, if there are any to be judged."""
+    if test.portraits is None:
+        return []
+    photos = Pictures(root, [test.portraits])
+    judged = [rgb_of(photos[i]) for i in range(0, len(photos), test.portraits_every)[:limit]]
+    faces = [p.alignment.crop(p.rgb) for p in portraits([("", rgb) for rgb in judged], detector)]
+    return [tone_table(f"held out of {test.portraits}", faces, name, change)]
 
 
 class FaceRunner:

@@ -39,7 +39,7 @@ class FaceSamples(Samples):
         self._portrait_share = data.portrait_share if data.portraits else 0.0
         self._side_px = data.crop_px
         self._flip = data.flip
-        self._grey, self._coarse = data.grey, data.coarse
+        self._grey, self._coarse, self._retoned = data.grey, data.coarse, data.retoned
         self._landmarks: dict[tuple[int, int], Tensor] = {}
 
     def draw(self, k: int) -> Sample:
@@ -47,7 +47,7 @@ class FaceSamples(Samples):
         index = self._orders[source][k]
         face = resized(self._sets[source][index], self._side_px, self._side_px)
         mirror = self._flip and bool(torch.rand(()) < 0.5)
-        sample = {"face": signed(self._poorer(face.flip(2) if mirror else face))}
+        sample = {"face": signed(self._varied(face.flip(2) if mirror else face))}
         if self._detector:
             if (source, index) not in self._landmarks:
                 self._landmarks[source, index] = _landmarks(self._detector, face)
@@ -55,8 +55,10 @@ class FaceSamples(Samples):
             sample["landmarks"] = _mirrored(points, self._side_px) if mirror else points
         return sample
 
-    def _poorer(self, face: Tensor) -> Tensor:
-        """Take colour and detail from some, as old and small photographs lack them."""
+    def _varied(self, face: Tensor) -> Tensor:
+        """Give some another tone; old photographs lack colour and detail, so some lose them."""
+        if self._retoned and torch.rand(()) < self._retoned:
+            face = _retoned(face)
         if self._grey and torch.rand(()) < self._grey:
             face = v2.functional.rgb_to_grayscale(face, num_output_channels=3)
         if self._coarse and torch.rand(()) < self._coarse:
@@ -98,3 +100,21 @@ def _mirrored(points: Tensor, width: int) -> Tensor:
     """Mirror landmarks (5, 2): what was left is right."""
     x, y = points[[1, 0, 2, 4, 3]].unbind(1)
     return torch.stack((width - x, y), dim=1)
+
+
+def _retoned(face: Tensor) -> Tensor:
+    """Draw another tone for the skin of an aligned face, and for what looks like it, and a light.
+
+    Sets of generated faces have few dark ones. uint8 (3, 128, 128).
+    """
+
+    def draw(low: float, high: float, *shape: int) -> Tensor:
+        return torch.rand(*shape, 1, 1) * (high - low) + low
+
+    rgb = face.float() / 255
+    skin = rgb[:, 40:100, 40:90].flatten(1).median(1).values[:, None, None]
+    strayed = ((rgb - skin) / skin.clamp(min=0.15)).square().sum(0)
+    red_first = torch.cat((draw(1, 1.08, 1), draw(0.92, 1, 1), draw(0.85, 1, 1)))
+    rgb = rgb * (1 - (-4 * strayed).exp() * (1 - draw(0.3, 1.15, 1) * red_first))
+    rgb = rgb.clamp(0, 1) ** draw(-0.35, 0.35, 1).exp() * draw(0.8, 1.1, 1) * draw(0.94, 1.06, 3)
+    return (rgb.clamp(0, 1) * 255).round().byte()

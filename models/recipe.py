@@ -79,6 +79,7 @@ class FacesData(Config):
         landmarks: whether samples bring the five landmarks, as MTCNN finds them.
         grey: share of the samples without colour.
         coarse: share of the samples with the detail of a picture up to four times as small.
+        retoned: share of the samples with skin of another tone, in another light.
         portraits: photos of people, whose faces are found and cut out; `held_out` counts here, too.
         portrait_share: share of the samples that come from them.
     """
@@ -91,6 +92,7 @@ class FacesData(Config):
     landmarks: bool = False
     grey: float = Field(0.0, ge=0, le=1)
     coarse: float = Field(0.0, ge=0, le=1)
+    retoned: float = Field(0.0, ge=0, le=1)
     crop_px: Literal[128] = 128
     flip: bool = True
 

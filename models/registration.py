@@ -17,9 +17,9 @@ _MOST_PX, _MOST = 4.0, 0.05  # of one step: shift; scale and turn
 def moved(alignment: Alignment, seen: Pixels, known: Pixels, *, smooth: bool = False) -> Alignment:
     """Return the alignment by which what is seen in the square comes to lie on what is known.
 
-    One step of Lucas and Kanade (1981) for squares that turn, scale and shift, over the face's
-    ellipse and its lightness, with Huber's weights. Two smooth steps and four others find a face
-    that lies some pixels off.
+    One step of Lucas and Kanade (1981) for squares that turn, scale and shift, in another light and
+    contrast, over the face's ellipse and its lightness, with Huber's weights. Some smooth steps
+    and twice as many others find a face that lies a few pixels off.
 
     Args:
         alignment: by which `seen` was cut out.
@@ -31,12 +31,14 @@ def moved(alignment: Alignment, seen: Pixels, known: Pixels, *, smooth: bool = F
     down, across = np.gradient(light)
     x, y = (at - centre for at, centre in zip(_centres(), CENTRE_PX, strict=True))
     face = on_face()
-    slopes = np.stack((across * x + down * y, down * x - across * y, across, down), axis=-1)[face]
+    turned = (across * x + down * y, down * x - across * y)
+    lit = (light, np.ones_like(light))  # out of place, a face is painted in another tone
+    slopes = np.stack((*turned, across, down, *lit), axis=-1)[face]
     off = (_light(seen, smooth) - light)[face]
     weights = np.minimum(1, _FAR / np.maximum(np.abs(off), 1e-9)) ** 0.5
     solved = np.linalg.lstsq(slopes * weights[:, None], off * weights, rcond=None)[0]
     scale, turn = solved[:2].clip(-_MOST, _MOST)
-    shift = solved[2:].clip(-_MOST_PX, _MOST_PX)
+    shift = solved[2:4].clip(-_MOST_PX, _MOST_PX)
     # The square at p shows what is known at p + d(p), so it has to go back by d.
     back = np.array([(1 - scale, turn), (-turn, 1 - scale)])
     offset = np.array(CENTRE_PX) - back @ CENTRE_PX - shift

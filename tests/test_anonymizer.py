@@ -64,6 +64,7 @@ def test_a_painted_face_fades_out_without_a_seam():
     x = colour.expand(1, 3, 128, 128)
     painted = painter(pack_surroundings(x, LANDMARKS[None], torch.randn(1, 32)))
     strayed = (painted - colour).abs().amax(1, keepdim=True)
+    assert strayed[~face_mask(x).bool()].max() == 0
     rim = face_mask(x) * (1 - face_mask(x, 0.98))
     assert strayed[rim.bool()].max() < 0.05
     assert strayed[face_mask(x, 0.8).bool()].mean() > 0.2

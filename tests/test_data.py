@@ -194,6 +194,20 @@ def test_faces_of_poorer_photographs(tmp_path: Path, poorer: dict[str, float]):
     assert bool(spread < 0.7) is ("coarse" in poorer)
 
 
+def test_faces_of_another_tone(tmp_path: Path):
+    """A recipe can have skin of all tones; what has another colour stays, but for the light."""
+    face = np.full((128, 128, 3), (40, 70, 200), np.uint8)
+    face[20:120, 24:104] = (200, 150, 120)
+    write(tmp_path / "faces" / "0.png", face)
+    data = FacesData(kind="faces", train=("faces",), held_out=0, retoned=1.0)
+    samples = open_samples(data, tmp_path, seed=0)
+    drawn = torch.stack([samples[k]["face"] for k in range(40)]) / 2 + 0.5
+    skin, wall = drawn[:, 0, 64, 64], drawn[:, 2, 5, 5]
+    assert skin.min() < 0.3
+    assert skin.max() > 0.75
+    assert wall.min() > 0.5
+
+
 def test_faces_of_portraits(tmp_path: Path):
     """Faces are found in photos and cut out so that their landmarks lie as those of all faces."""
     write(tmp_path / "faces" / "0.png", np.zeros((128, 128, 3), np.uint8))

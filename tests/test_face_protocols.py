@@ -10,6 +10,7 @@ from models.alignment import LANDMARKS, Alignment
 from models.face_protocols import Portrait, passcode_table, reidentification_table
 from models.faces import Detector, Face
 from models.images import Pixels
+from models.tone_protocol import tone_table
 
 FACE = Face((32.0, 24.0, 97.0, 115.0), LANDMARKS, 0.99)
 
@@ -68,6 +69,15 @@ def test_seals_are_measured():
     table = seal_table("model", "four", [*photos, nobody], Finds())
     assert table.title == "four: 2 photos, sealed"
     assert table.rows == {"model": (1.0, 1.0, 1.0)}
+
+
+def test_tones():
+    """One grey face for all is told as too light for dark faces and as another tone for all."""
+    faces = [np.full((128, 128, 3), level, np.uint8) for level in (20, 100, 110, 120)]
+    table = tone_table("four", faces, "one for all", lambda _: faces[1])
+    tone, lightness, of_the_dark = table.rows["one for all"]
+    assert of_the_dark > 30 > tone > lightness > 0
+    assert table.rows["unchanged"] == (0.0, 0.0, 0.0)
 
 
 def test_the_way_back():

@@ -35,6 +35,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("style", {"base_channels": 8, "blocks": 1, "value_range": "byte"}),
     ("anonymizer", {"base_channels": 4, "blocks": 1, "code_length": 3, "strength": 0.5}),
     ("anonymizer", {"base_channels": 4, "blocks": 1, "condition": "surroundings"}),
+    (
+        "anonymizer",
+        {"base_channels": 4, "blocks": 1, "condition": "surroundings", "tone_channels": 4},
+    ),
 ]
 
 

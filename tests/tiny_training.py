@@ -24,6 +24,7 @@ STAGES = (
     "style",
     "anonymizer-identity",
     "anonymizer-surroundings",
+    "anonymizer-tone",
 )
 
 _DATA: dict[str, dict[str, Any]] = {
@@ -105,6 +106,11 @@ _STAGES: dict[str, dict[str, Any]] = {
         "data": "faces",
         "generator": _FACE | {"condition": "surroundings"},
         "objective": _PATCH,
+    },
+    "anonymizer-tone": {
+        "models": {"surroundings": "anybody"},
+        "data": "faces",
+        "generator": _FACE | {"condition": "surroundings", "tone_channels": 4},
     },
 }
 

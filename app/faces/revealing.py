@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from app.opening import Served
     from app.service import Service
 
-_STEPS, _SMOOTH_STEPS = 7, 2  # as many for a wrong passcode, which brings nothing into line
+_STEPS, _SMOOTH_STEPS = 12, 4  # as many for a wrong passcode, which brings nothing into line
 
 
 async def reveal_face(

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.face_geometry import CENTRE_PX, FACE_PX, RADII_PX
 
 _LANDMARK_PX = 3.0  # standard deviation of a landmark's spot
-_REACH = 1.8
+_REACH = 1.9
 
 
 class Asked(Enum):
@@ -56,12 +56,14 @@ def pack_surroundings(faces: Tensor, landmarks: Tensor, code: Tensor) -> Tensor:
         landmarks: (B, 5, 2), x and y in pixels of the crop.
         code: (B, N), of `signed`, or of a person in training.
     """
-    mask = face_mask(faces)
     spots = _spots(landmarks.to(faces), faces)
-    known = faces * (1 - mask)
-    return torch.cat(
-        (known, mask.expand(len(faces), 1, -1, -1), spots, _planes(code.to(faces), faces)), dim=1
-    )
+    return torch.cat((erased(faces), spots, _planes(code.to(faces), faces)), dim=1)
+
+
+def erased(faces: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, 4, H, W): without what `face_mask` covers, and that mask."""
+    mask = face_mask(faces)
+    return torch.cat((faces * (1 - mask), mask.expand(len(faces), -1, -1, -1)), dim=1)
 
 
 def face_mask(faces: Tensor, reach: float = 1.0) -> Tensor:

@@ -36,8 +36,7 @@ class IdentityObjective(FaceObjective):
 
     def adopt(self, key: str, config: Config, weights: Mapping[str, Tensor]) -> bool:
         generator = cast(IdentityTransformer, self.generators[key])
-        mine = generator.config.model_copy(update={"condition": "surroundings"})
-        if not isinstance(config, FaceConfig) or _painter_of(config) != _painter_of(mine):
+        if not generator.config.paints_as(config, generator.config.tone_channels):
             return False
         generator.painter.load_state_dict(weights)
         return True
@@ -73,12 +72,6 @@ class IdentityObjective(FaceObjective):
         kept = eight_bit(new)
         back = [generator.revealed(kept, generator.painted(kept, code), code) for code in (p, q)]
         return [x, new, other, *back]
-
-
-def _painter_of(config: FaceConfig) -> dict[str, object]:
-    return config.model_dump(
-        include={"condition", "code_length", "base_channels", "halvings", "blocks"}
-    )
 
 
 def eight_bit(pictures: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the two face generators are trained by; the recipe's generator says which."""
+"""What the face generators are trained by; the recipe's generator says which."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from models.families.anonymizer.identity import IdentityObjective
 from models.families.anonymizer.painter import FaceConfig
 from models.families.anonymizer.surroundings import SurroundingsObjective
 from models.families.anonymizer.terms import AnonymizerConfig
+from models.families.anonymizer.toning import ToneObjective
 from models.family import Config
 from models.objective import Objective
 
@@ -26,7 +27,10 @@ class AnonymizerObjective(Objective):
     def build(
         cls, generator: Config, config: Config, features: Path | None, style: Tensor | None
     ) -> Objective:
-        """`features` are the weights of the face embedding."""
+        """`features` are the weights of the face embedding, which a tone needs none of."""
         generator, config = cast(FaceConfig, generator), cast(AnonymizerConfig, config)
-        kind = IdentityObjective if generator.condition == "identity" else SurroundingsObjective
-        return kind(generator, config, load_embedding(features))
+        if generator.condition == "identity":
+            return IdentityObjective(generator, config, load_embedding(features))
+        if generator.tone_channels:
+            return ToneObjective(generator)
+        return SurroundingsObjective(generator, config, load_embedding(features))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.blocks import conv
 from models.face_geometry import LANDMARKS
 from models.families.anonymizer.conditions import radius
+from models.families.anonymizer.tone import ToneNet, toned
 from models.family import Config
 
 SURROUNDINGS = 3 + 1 + len(LANDMARKS)  # picture, mask and landmarks
@@ -20,7 +21,7 @@ _CELLS = 4  # to a side, whose means say what is seen of light and skin
 _RIM = 0.8  # of the mask's radii, from where on a face fades into what is around it
 _BLURS = ((9, 3), (5, 2), (3, 1))  # pixels, times: Gaussians of about 4.5, 2 and 0.8 px
 _UNSURE = 0.02  # share of known pixels at which a continuation is half of them
-_CONTRAST = 0.85  # of a painted face against its own mean over some 31 px
+_CONTRAST = 0.75  # of a painted face against its own mean over some 31 px
 _COLOURED = 0.006  # mean distance from grey above which a picture has colour; 99 % have 0.01
 
 
@@ -32,6 +33,7 @@ class FaceConfig(Config):
             mask and five landmarks ("surroundings").
         code_length: values of the code, which are bits of a passcode or of chance.
         base_channels, halvings, blocks: of the painter.
+        tone_channels: of the network that guesses a face's tone; 0 leaves tones to the painter.
         finder_channels, finder_blocks: of the network that finds the old face ("identity" alone).
         strength: share of a small difference to the old face that the new one carries, of wide ones
             less ("identity" alone).
@@ -42,9 +44,17 @@ class FaceConfig(Config):
     base_channels: int = Field(32, ge=1)
     halvings: int = Field(2, ge=1, le=4)
     blocks: int = Field(6, ge=1)
+    tone_channels: int = Field(0, ge=0)
     finder_channels: int = Field(64, ge=1)
     finder_blocks: int = Field(5, ge=1)
     strength: float = Field(0.07, gt=0, le=1)
+
+    def paints_as(self, other: Config, tone_channels: int) -> bool:
+        """Whether `other` is a painter of this size, with such a tone."""
+        size = {"code_length", "base_channels", "halvings", "blocks"}
+        painter = {**self.model_dump(include=size), "condition": "surroundings"}
+        wanted = {**painter, "tone_channels": tone_channels}
+        return isinstance(other, FaceConfig) and wanted == other.model_dump(include=set(wanted))
 
     @property
     def channels_in(self) -> int:
@@ -108,6 +118,7 @@ class FacePainter(nn.Module):
         self.blocks = nn.ModuleList(_SteeredBlock(widths[-1]) for _ in range(config.blocks))
         self.up = nn.ModuleList(_Steered(below + above, above) for above, below in reversed(steps))
         self.head = conv(widths[0], 3, 5)
+        self.tone = ToneNet(config.tone_channels) if config.tone_channels else None
 
     def forward(self, x: Tensor) -> Tensor:
         picture, code = x[:, :SURROUNDINGS], x[:, SURROUNDINGS:].mean((2, 3), keepdim=True)
@@ -123,8 +134,11 @@ class FacePainter(nn.Module):
         for up in self.up:
             y = nn.functional.interpolate(y, scale_factor=2.0, mode="nearest")
             y = up(torch.cat((y, seen.pop()), dim=1), mapped).relu()
-        painted = _calmed(_as_colourful(self.head(y).tanh(), picture[:, :3]))
-        return _faded(painted, picture[:, :3], picture[:, 3:4])
+        painted = _calmed(self.head(y).tanh())
+        if self.tone:
+            painted = toned(painted, self.tone(picture[:, :4]))
+        known, mask = picture[:, :3], picture[:, 3:4]
+        return known + mask * _faded(_as_colourful(painted, known), known, mask)
 
 
 def _calmed(painted: Tensor) -> Tensor:
