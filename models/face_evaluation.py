@@ -20,7 +20,6 @@ from models.face_samples import held_out
 from models.faces import Detector, open_detector
 from models.families.anonymizer.conditions import (
     Asked,
-    face_mask,
     pack_identity,
     pack_surroundings,
     signed,
@@ -105,7 +104,7 @@ def _tone_tables(
     if test.portraits is None:
         return []
     photos = Pictures(root, [test.portraits])
-    judged = [rgb_of(photos[i]) for i in range(0, len(photos), test.portraits_every)[:limit]]
+    judged = [rgb_of(photos[i]) for i in held_out(len(photos), test.portraits_every)[:limit]]
     faces = [p.alignment.crop(p.rgb) for p in portraits([("", rgb) for rgb in judged], detector)]
     return [tone_table(f"held out of {test.portraits}", faces, name, change)]
 
@@ -128,9 +127,7 @@ class FaceRunner:
         """Return the face that bits drawn by chance make of the surroundings of one."""
         x, points = self._tensor(face), torch.from_numpy(LANDMARKS)[None]
         code = signed(torch.from_numpy(bits)[None], x)
-        painted = self._run(pack_surroundings(x, points, code))
-        mask = face_mask(x)[0, 0].bool().cpu().numpy()[..., None]
-        return np.where(mask, painted, face)
+        return self._run(pack_surroundings(x, points, code))
 
     def _tensor(self, face: Pixels) -> torch.Tensor:
         return images.to_tensor(face)[None].to(self._device)

@@ -83,9 +83,8 @@ class IdentityTransformer(nn.Module):
         places = [(x * width / FACE_PX, y * height / FACE_PX) for x, y in LANDMARKS]
         landmarks = picture.new_tensor(places).expand(len(picture), -1, -1)
         packed = pack_surroundings(picture, landmarks, code)
-        mask = face_mask(picture)
-        face: Tensor = self.painter(packed)
-        return picture + mask * (face - picture)
+        painted: Tensor = self.painter(packed)
+        return painted
 
     def hidden(self, picture: Tensor, painted: Tensor, code: Tensor) -> Tensor:
         """Hide a picture's face in the painted one."""

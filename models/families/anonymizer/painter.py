@@ -137,8 +137,8 @@ class FacePainter(nn.Module):
         painted = _calmed(self.head(y).tanh())
         if self.tone:
             painted = toned(painted, self.tone(picture[:, :4]))
-        known, mask = picture[:, :3], picture[:, 3:4]
-        return known + mask * _faded(_as_colourful(painted, known), known, mask)
+        known = picture[:, :3]
+        return _joined(_as_colourful(painted, known), known, picture[:, 3:4])
 
 
 def _calmed(painted: Tensor) -> Tensor:
@@ -151,14 +151,15 @@ def _calmed(painted: Tensor) -> Tensor:
     return level + _CONTRAST * (painted - level)
 
 
-def _faded(painted: Tensor, known: Tensor, mask: Tensor) -> Tensor:
-    """Fade a painted face out, under the rim of its mask, into what is around it.
+def _joined(painted: Tensor, known: Tensor, mask: Tensor) -> Tensor:
+    """Put a painted face into what is around it, and fade it out under the rim of its mask.
 
     There people end and backgrounds begin, which a painter of faces guesses badly.
     """
     inwards = ((1 - radius(known)) / (1 - _RIM)).clamp(0, 1)
     share = inwards.square() * (3 - 2 * inwards)
-    return painted + mask * (1 - share) * (_continued(known, mask) - painted)
+    continued = _continued(known, mask)
+    return known + mask * (continued + share * (painted - continued))
 
 
 def _continued(known: Tensor, mask: Tensor) -> Tensor:

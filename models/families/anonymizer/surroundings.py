@@ -68,16 +68,15 @@ class SurroundingsObjective(FaceObjective):
         packed = pack_surroundings(x, batch["landmarks"].repeat(2, 1, 1), code)
         painted = self.generators["surroundings"](packed).float()
         mask, core = face_mask(x), face_mask(x, _CORE)
-        joined = painted * mask + x * (1 - mask)
-        seen = torch.cat((joined, self._known(packed)), dim=1)
-        who = self.embedding(augmented_window(joined))
+        seen = torch.cat((painted, self._known(packed)), dim=1)
+        who = self.embedding(augmented_window(painted))
         terms = {
             "adversarial": losses.least_squares_generator(self.discriminators["face"](seen)),
             "rebuilt": losses.mean_absolute_error(painted[:count] * mask, face * mask),
             "meant": 2 - losses.likeness(_unit(who @ self.directions), _unit(code), -1.0),
             "changed": losses.likeness(who[count:], person, self.margin),
-            "kept": losses.mean_absolute_error(coarse(joined), coarse(x)),
-            "found": losses.face_classification(self.confidence(joined)),
+            "kept": losses.mean_absolute_error(coarse(painted), coarse(x)),
+            "found": losses.face_classification(self.confidence(painted)),
             "around": losses.mean_absolute_error(painted * (1 - core), x * (1 - core)),
         }
         return GeneratorStep(terms, {"face": seen.detach()})
@@ -91,7 +90,7 @@ class SurroundingsObjective(FaceObjective):
         }
 
     def preview(self, generators: Mapping[str, nn.Module], batch: Batch) -> list[Tensor]:
-        x, mask = batch["face"], face_mask(batch["face"])
+        x = batch["face"]
         fixed = torch.Generator().manual_seed(0)
         codes = [self.embedding(augmented_window(x)) @ self.directions]
         codes += [
@@ -101,7 +100,7 @@ class SurroundingsObjective(FaceObjective):
         columns = [x]
         for code in codes:
             packed = pack_surroundings(x, batch["landmarks"], code)
-            columns.append(generators["surroundings"](packed) * mask + x * (1 - mask))
+            columns.append(generators["surroundings"](packed))
         return columns
 
     def _known(self, packed: Tensor) -> Tensor:

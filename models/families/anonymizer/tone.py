@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from models.blocks import conv
 from models.families.anonymizer.conditions import face_mask
 
-TONE_CELLS = 2  # to a side of the square; finer ones would take from the code whose face it is
+_CELLS = 2  # to a side of the square; finer ones would take from the code whose face it is
 _SEEN = 32  # pixels to a side, of the picture that it is guessed from
 _LEAST_SEEN = 0.05  # share of a pixel that must be known for its colour to count
 _WHOLE = 0.85  # of the mask's radii, in which a face does not fade yet
@@ -38,7 +38,7 @@ class ToneNet(nn.Module):
         self.guess = nn.Sequential(
             nn.Linear(2 * channels * (_SEEN // 8) ** 2, 4 * channels),
             nn.ReLU(),
-            nn.Linear(4 * channels, 3 * TONE_CELLS**2),
+            nn.Linear(4 * channels, 3 * _CELLS**2),
         )
 
     def forward(self, surroundings: Tensor) -> Tensor:
@@ -46,15 +46,15 @@ class ToneNet(nn.Module):
         known = 1 - small[:, 3:]
         seen = small[:, :3] / known.clamp(min=_LEAST_SEEN) * (known > _LEAST_SEEN)
         y = self.guess(self.look(torch.cat((seen, known), dim=1)).flatten(1))
-        tones: Tensor = y.view(-1, 3, TONE_CELLS, TONE_CELLS)
-        return tones
+        guessed: Tensor = y.view(-1, 3, _CELLS, _CELLS)
+        return guessed
 
 
 def tones(pictures: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, 3, 2, 2): the mean colour of the face in each cell, where it has one."""
     share = face_mask(pictures, _WHOLE).float() + _BESIDE
     whole, part = (
-        nn.functional.adaptive_avg_pool2d(x, TONE_CELLS) for x in (share, pictures.float() * share)
+        nn.functional.adaptive_avg_pool2d(x, _CELLS) for x in (share, pictures.float() * share)
     )
     return part / whole
 

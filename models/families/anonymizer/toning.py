@@ -54,7 +54,7 @@ class ToneObjective(Objective):
         code = signed(bits, x).expand(len(x), -1)
         landmarks = x.new_tensor(LANDMARKS).expand(len(x), -1, -1)
         painted = painter(pack_surroundings(x, landmarks, code))
-        return [x, known[:, :3], guessed, known[:, :3] + known[:, 3:] * painted]
+        return [x, known[:, :3], guessed, painted]
 
 
 def _tone_of(painter: nn.Module) -> ToneNet:
