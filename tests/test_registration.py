@@ -27,12 +27,14 @@ def off_px(alignment: Alignment) -> float:
     return float(np.abs(alignment.landmarks - TRUE.landmarks).max() / TRUE.scale)
 
 
-@pytest.mark.parametrize("hidden", [0, 8])
+@pytest.mark.parametrize(("hidden", "contrast", "light"), [(0, 1, 0), (8, 1, 0), (8, 0.8, 20)])
 @pytest.mark.parametrize(
     "by", [(3, -2, 0, 0), (0, 0, 0.05, 0), (0, 0, 0, 0.05), (-2, 2, -0.03, 0.03)]
 )
-def test_steps_lead_to_the_place(portrait: Pixels, by: tuple[float, ...], hidden: int) -> None:
-    """From as far off as a detector is, to a tenth of a pixel, whatever is hidden in the face."""
+def test_steps_lead_to_the_place(
+    portrait: Pixels, by: tuple[float, ...], hidden: int, contrast: float, light: int
+) -> None:
+    """From as far off as a detector is, to a tenth of a pixel, hidden codes and light or not."""
     right, down, scale, turn = by
     linear = TRUE.matrix[:, :2] @ np.array([(1 + scale, -turn), (turn, 1 + scale)])
     centre = TRUE.matrix[:, :2] @ (64, 70) + TRUE.matrix[:, 2]
@@ -41,7 +43,7 @@ def test_steps_lead_to_the_place(portrait: Pixels, by: tuple[float, ...], hidden
     known = TRUE.crop(portrait)
     blocks = np.random.default_rng(0).integers(-1, 2, (150, 128, 1)) * hidden
     noise = blocks.repeat(4, 0).repeat(4, 1)
-    picture = np.clip(portrait + noise, 0, 255).astype(np.uint8)
+    picture = np.clip(contrast * portrait + light + noise, 0, 255).astype(np.uint8)
     assert off_px(alignment) > 1
     before = difference(alignment.crop(picture), known)
     for step in range(6):
