@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 from models.registry import Registry
-from test_server import Server
+from test_server import Server, until
 from tiny import encoded, photo, publish_models
 
 CLIENTS, SWAPS, VERSIONS = 16, 20, 3
@@ -161,4 +161,4 @@ def test_swaps_under_load(server: Server) -> None:
     print([f"{ratio:.2f}" for ratio in ratios], f"{grown_mib:.1f} MiB more")  # noqa: T201 -- for -s
     assert statistics.median(ratios) <= 2, ratios
     assert grown_mib < 40
-    assert process.num_fds() <= files + 2
+    until(lambda: process.num_fds() <= files + 2)  # connections of the last clients end a bit later
