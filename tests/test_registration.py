@@ -34,7 +34,7 @@ def off_px(alignment: Alignment) -> float:
 def test_steps_lead_to_the_place(
     portrait: Pixels, by: tuple[float, ...], hidden: int, contrast: float, light: int
 ) -> None:
-    """From as far off as a detector is, to a tenth of a pixel, hidden codes and light or not."""
+    """From as far off as a detector is, to a tenth of a pixel, in any light, with codes or not."""
     right, down, scale, turn = by
     linear = TRUE.matrix[:, :2] @ np.array([(1 + scale, -turn), (turn, 1 + scale)])
     centre = TRUE.matrix[:, :2] @ (64, 70) + TRUE.matrix[:, 2]
