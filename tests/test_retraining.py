@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from models.registry import Registry
-from test_server import Server, until
+from test_server import Server
+from tiny import until
 
 pytestmark = pytest.mark.long
 PAIRS, STEPS = 64, 200

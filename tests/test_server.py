@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tiny import encoded, opened, photo, publish_models, until_ready
+from tiny import encoded, opened, photo, publish_models, until, until_ready
 
 QUEUE_LIMIT = 24
 HALF_A_REQUEST = b"POST /v1/upscale HTTP/1.1\r\nHost: a\r\nContent-Length: 999\r\n\r\nabc"
@@ -90,13 +90,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def metric(client: httpx.Client, line: str) -> float:
     found = [row for row in client.get("/metrics").text.splitlines() if row.startswith(line)]
     return float(found[0].rsplit(" ", 1)[1]) if found else 0.0
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_batch_equals_single_answers(server: Server) -> None:

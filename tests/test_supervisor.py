@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from app.retraining.supervisor import Supervisor
+from tiny import until
 
 
 def program(folder: Path, then: str) -> list[str]:
@@ -20,10 +20,7 @@ def program(folder: Path, then: str) -> list[str]:
 
 
 def until_started(folder: Path, count: int) -> list[psutil.Process]:
-    deadline = time.monotonic() + 60
-    while len(list(folder.iterdir())) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: len(list(folder.iterdir())) >= count, timeout_s=60)
     pids = [int(path.name) for path in folder.iterdir()]
     return [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
 

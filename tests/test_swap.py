@@ -20,8 +20,8 @@ import pytest
 from PIL import Image
 
 from models.registry import Registry
-from test_server import Server, until
-from tiny import encoded, photo, publish_models
+from test_server import Server
+from tiny import encoded, photo, publish_models, until
 
 CLIENTS, SWAPS, VERSIONS = 16, 20, 3
 pytestmark = pytest.mark.long
@@ -114,10 +114,8 @@ def promote(server: Server, home: Path, version: int, *, over_http: bool) -> Non
         assert response.json()["version"] == version, response.text
         return
     Registry(home, home / "no weights").promote("starry-night", version)
-    deadline = time.monotonic() + 60
-    while server.client.get("/v1/models/starry-night").json()["version"] != version:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    promoted = "/v1/models/starry-night"
+    until(lambda: server.client.get(promoted).json()["version"] == version, timeout_s=60)
 
 
 def pixels(data: bytes) -> np.ndarray:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 import app.engines
+import tiny
 from app.cli import app as commands
 from app.main import create_app
 from models.checkpoint import amend_card, load_generator, save_generator
 from models.registry import Registry
 from tiny import encoded, opened, photo, publish_models, tiny_settings, until_ready
 
+until = partial(tiny.until, timeout_s=60)  # a version is loaded and warmed up
 NIGHT = "/v1/models/starry-night"
 REFUSED = {"passed": False, "metric": "objective", "reason": "objective 3, serving 2", "tables": []}
 
@@ -71,13 +73,6 @@ def answering(client: TestClient) -> str:
     assert opened(response).size == (8, 8)
     label: str = response.headers["x-model"]
     return label
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_versions_are_listed(client: TestClient, registry: Registry, home: Path) -> None:

@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,6 +19,7 @@ import psutil
 import pytest
 import torch
 
+import tiny
 from app.retraining.jobs import Job, Jobs
 from app.settings import child_environment
 from models.checkpoint import load_generator
@@ -29,13 +31,7 @@ from tiny_jobs import add_pairs, tiny_request, training_settings
 pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 200  # a start takes seconds, and many times that where trainings run beside
-
-
-def until(condition: Callable[[], bool], timeout_s: float = PATIENCE_S) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.05)
+until = partial(tiny.until, timeout_s=PATIENCE_S)
 
 
 class Home:

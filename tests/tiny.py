@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -69,10 +70,15 @@ def tiny_settings(home: Path, **overrides: Any) -> Settings:
 
 def until_ready(client: httpx.Client, timeout_s: float = 90) -> None:
     """Wait until every model is loaded."""
+    until(lambda: client.get("/readyz").status_code == 200, timeout_s)
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    """Wait for what another thread or process does."""
     deadline = time.monotonic() + timeout_s
-    while client.get("/readyz").status_code != 200:
-        assert time.monotonic() < deadline, "the models did not load in time"
-        time.sleep(0.05)
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
 
 
 def photo(height: int = 24, width: int = 40, mode: str = "RGB") -> Image.Image:
