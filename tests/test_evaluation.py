@@ -195,6 +195,21 @@ def test_the_command(tmp_path: Path, data: Path):
     assert missing.exit_code == 1
 
 
+def test_other_files_beside_a_model(tmp_path: Path, data: Path):
+    """`--beside` measures more files on the same pictures: a row each, by its path if need be."""
+    files = []
+    for folder, stage in (("a", "srgan-regression"), ("b", "srgan-regression"), ("c", "style")):
+        (tmp_path / folder).mkdir()
+        files.append(str(model_file(tmp_path / folder, stage)))
+    first, second, style = files
+    command = ["evaluate", first, "--data", str(data), "--record", "--beside"]
+    result = CliRunner().invoke(commands, [*command, second])
+    assert result.exit_code == 0, result.output
+    name, row, *_ = load_generator(Path(first)).header.card["metrics"][0]["rows"]
+    assert (name, row) == (load_generator(Path(first)).header.name, second)
+    assert CliRunner().invoke(commands, [*command, style]).exit_code == 2
+
+
 def test_every_model_in_one_table(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
     """`evaluate --all` compares all models; its page shows what they make of their test data."""
     monkeypatch.setenv("ANAMORPH_HOME", str(tmp_path / "home"))
@@ -236,8 +251,15 @@ def test_published_figures_stand_beside_ours():
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["srresnet-x4", "--all"], ["srresnet-x4"], ["--all", "--record"], ["wave", "--recorded"]],
-    ids=["nothing", "one and all", "no data", "record all", "recorded one"],
+    [
+        [],
+        ["srresnet-x4", "--all"],
+        ["srresnet-x4"],
+        ["--all", "--record"],
+        ["wave", "--recorded"],
+        ["--all", "--beside", __file__],
+    ],
+    ids=["nothing", "one and all", "no data", "record all", "recorded one", "beside all"],
 )
 def test_contradictions_are_refused(words: list[str]):
     """`evaluate` says what it lacks instead of guessing."""

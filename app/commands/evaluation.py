@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from models.checkpoint import LoadedGenerator
     from models.protocols import Table
 
-    Measure = Callable[[LoadedGenerator], list[Table]]
+    Measure = Callable[..., list[Table]]
 
 _SAMPLES = 4
 _SEALED = 40
@@ -48,6 +48,14 @@ def evaluate(
         Path | None, typer.Option(exists=True, dir_okay=False, help="VGG16 weights.")
     ] = None,
     device: Device = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="A file to measure on the same pictures, as one more row; may be repeated.",
+        ),
+    ] = None,
     record: Annotated[
         bool, typer.Option("--record", help="Write the figures into the file's card.")
     ] = False,
@@ -69,8 +77,10 @@ def evaluate(
         raise typer.BadParameter("name a model, or ask for --all")
     if model and not data:
         raise typer.BadParameter("a model is measured on --data")
-    if (every and record) or (model and (page or recorded)):
-        raise typer.BadParameter("--record is for one file, --page and --recorded for --all")
+    if (every and (record or beside)) or (model and (page or recorded)):
+        raise typer.BadParameter(
+            "--record and --beside are for one model, --page and --recorded for --all"
+        )
     with errors_as_text():
         settings = settings_from(device=device, vgg16=features)
         place = choose_device(settings.device)
@@ -87,7 +97,7 @@ def evaluate(
             )
         )
         if model and measure:
-            _measure_one(model, settings, measure, record)
+            _measure_one(model, settings, measure, beside or [], record)
         else:
             _compare_all(settings, measure, page, data, place)
 
@@ -116,16 +126,29 @@ def _measured(
     return tables
 
 
-def _measure_one(model: str, settings: Settings, measure: Measure, record: bool) -> None:
+def _measure_one(
+    model: str, settings: Settings, measure: Measure, beside: list[Path], record: bool
+) -> None:
     from app.installation import open_registry
     from models.checkpoint import amend_card, load_generator
+    from models.family import Task
 
     path = Path(model)
     if record and not path.is_file():
         raise typer.BadParameter("published versions never change: --record takes a file")
     if not path.is_file():
         path = open_registry(settings).resolve(model).path
-    tables = measure(load_generator(path))
+    loaded = load_generator(path)
+    rivals: dict[str, LoadedGenerator] = {}
+    for file in beside:
+        rival = load_generator(file)
+        if rival.family.task is not loaded.family.task:
+            raise typer.BadParameter("--beside takes models for the same task")
+        name = rival.header.name
+        rivals[str(file) if name in {loaded.header.name, *rivals} else name] = rival
+    if rivals and loaded.family.task is Task.ANONYMIZE:
+        raise typer.BadParameter("anonymizers are measured one by one")
+    tables = measure(loaded, rivals=rivals)
     typer.echo("\n\n".join(map(str, tables)))
     if record:
         amend_card(path, {"metrics": [table.as_card() for table in tables]})
