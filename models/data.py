@@ -117,11 +117,16 @@ class HighResolutionSamples(Samples):
         self._pictures = Pictures(root, data.train, min_px=data.crop_px)
         self._order = Shuffled(len(self._pictures), seed)
         self._scale = scale
-        self._crop = v2.RandomCrop(data.crop_px)
+        self._crop_px, self._min_factor = data.crop_px, data.min_factor
         self._flip = data.flip
 
     def draw(self, k: int) -> Sample:
-        high: Tensor = self._crop(self._pictures[self._order[k]])
+        picture, crop_px = self._pictures[self._order[k]], self._crop_px
+        taken_px = crop_px
+        if self._min_factor < 1:
+            factor = 1 - (1 - self._min_factor) * float(torch.rand(()))
+            taken_px = min(round(crop_px / factor), *picture.shape[1:])
+        high = resized(v2.RandomCrop(taken_px)(picture), crop_px, crop_px)
         if self._flip:
             turns, mirror = int(torch.randint(4, ())), bool(torch.rand(()) < 0.5)
             high = high.rot90(turns, (1, 2))

@@ -41,11 +41,17 @@ class UnpairedData(Config):
 
 
 class HighResolutionData(Config):
-    """Photos; the low resolution is made from crops by antialiased bicubic reduction."""
+    """Photos; the low resolution is made from crops by antialiased bicubic reduction.
+
+    Attributes:
+        min_factor: photos are first reduced by a random factor between this and 1, which makes them
+            sharper and more of them (Lai et al. 2017, section 4).
+    """
 
     kind: Literal["highres"]
     train: tuple[str, ...]
     crop_px: int = Field(96, ge=8)
+    min_factor: float = Field(1.0, gt=0, le=1)
     flip: bool = True
 
 

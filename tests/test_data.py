@@ -155,6 +155,18 @@ def test_crops_are_pixels_of_the_photo(data_root: Path):
         } <= levels
 
 
+def test_crops_of_reduced_photos(tmp_path: Path):
+    """With `min_factor` a crop shows up to 1 / `min_factor` as much of a photo that is so large."""
+    ramp = np.tile(np.arange(0, 240, 3, np.uint8)[:, None], (80, 1, 3))
+    write(tmp_path / "warm" / "ramp.png", ramp)
+    samples = open_samples(PHOTOS.model_copy(update={"min_factor": 0.25}), tmp_path, seed=0)
+    crops = [to_rgb(samples[k]["high"]).astype(int) for k in range(50)]
+    assert {crop.shape for crop in crops} == {(32, 32, 3)}
+    slopes = [max(np.ptp(crop[8:25, 8], 0)[0], np.ptp(crop[8, 8:25], 0)[0]) / 16 for crop in crops]
+    assert 3 <= min(slopes) < 3.5
+    assert 7 < max(slopes) <= 7.6  # 80 of 32 pixels; factor 0.25 would need 128
+
+
 def test_style_image(data_root: Path, tmp_path: Path):
     """The style image keeps its proportions, its long side as asked, and must be there."""
     write(tmp_path / "style.png", gradient(30, 60))
