@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
 from models import images
+from models.colour_protocols import painted
 from models.images import Pixels
 
 FOLDER = Path(__file__).parents[1] / "app" / "static" / "page"
@@ -42,6 +44,7 @@ _PAINTED = Crop(_SCENE, 0.12, 0.0, 1.0)
 _FACE = Crop(_PORTRAIT, 0.17, 0.1, 0.66)
 _CROPS = {
     "photo2monet": _PAINTED,
+    "colorize": _PAINTED,
     "srresnet-x4": Crop("photos/debian_photos/mate_LadyBird.jpg", 0.98, 0.35, 0.32),
     "srgan-x4": Crop("photos/debian_photos/mate_YellowFlower.jpg", 1.1, 0.5, 0.45),
     "facades": Crop("facades/test/101.jpg", 1.0, 0.0, 1.0),
@@ -85,6 +88,8 @@ def _thumbnails(client: TestClient, data: Path) -> Iterator[tuple[str, Pixels]]:
         else:
             side = _MADE_PX // model["scale"]
             before = _cut(data, _CROPS[name], side)
+            if name == "colorize":
+                before = painted(before, torch.zeros(2))
             after = _ask(client, path, before, {field: name})
             yield name, _beside(before.repeat(model["scale"], 0).repeat(model["scale"], 1), after)
     face = _cut(data, _FACE)

@@ -1,6 +1,7 @@
 /** Which models have a thumbnail; `python -m benchmarks.thumbnails` writes them and this list. */
 
 export const THUMBNAILS = new Set([
+  "colorize",
   "composition-vii",
   "cover",
   "facades",
