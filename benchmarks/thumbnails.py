@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
 from models import images
-from models.colour_protocols import painted
+from models.colour_protocols import grey_of
 from models.images import Pixels
 
 FOLDER = Path(__file__).parents[1] / "app" / "static" / "page"
@@ -89,7 +88,7 @@ def _thumbnails(client: TestClient, data: Path) -> Iterator[tuple[str, Pixels]]:
             side = _MADE_PX // model["scale"]
             before = _cut(data, _CROPS[name], side)
             if name == "colorize":
-                before = painted(before, torch.zeros(2))
+                before = grey_of(before)
             after = _ask(client, path, before, {field: name})
             yield name, _beside(before.repeat(model["scale"], 0).repeat(model["scale"], 1), after)
     face = _cut(data, _FACE)

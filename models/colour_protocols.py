@@ -28,7 +28,7 @@ def colour_table(
     """
 
     def figures(colorize: Answer) -> tuple[float, ...]:
-        made = [colorize(painted(photo, torch.zeros(2))) for photo in photos]
+        made = [colorize(grey_of(photo)) for photo in photos]
         distances = list(map(metrics.chroma_distance, made, photos))
         return float(np.mean(distances)), _colourfulness(made)
 
@@ -56,6 +56,11 @@ def mean_chroma_of(photos: Iterable[Pixels]) -> Tensor:
 
 
 def painted(photo: Pixels, chroma: Tensor) -> Pixels:
-    """Give all pixels one chroma, (2,), and leave their lightness; 0 makes the photo grey."""
+    """Give all pixels one chroma, (2,), and leave their lightness."""
     lightness, own = lab.split(images.to_tensor(photo))
     return images.to_rgb(lab.join(lightness, chroma[:, None, None].expand_as(own)))
+
+
+def grey_of(photo: Pixels) -> Pixels:
+    """Return what a colorizer is given: the photo's lightness alone."""
+    return painted(photo, torch.zeros(2))

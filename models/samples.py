@@ -10,7 +10,7 @@ import torch
 
 from models import images
 from models.checkpoint import LoadedGenerator
-from models.colour_protocols import painted
+from models.colour_protocols import grey_of
 from models.errors import InvalidRecipe
 from models.evaluation import answerer
 from models.evaluation_data import (
@@ -76,7 +76,7 @@ def _test_pictures(loaded: LoadedGenerator, root: Path, count: int) -> list[Pixe
             return pictures_of(root, test.source, count)
         case ColoursData():
             photos = pictures_of(root, parse_test(ColoursTest, table).photos, count)
-            return [painted(photo, torch.zeros(2)) for photo in photos]
+            return [grey_of(photo) for photo in photos]
         case FacesData():
             faces = Pictures(root, recipe.data.train)
             kept = held_out(len(faces), recipe.data.held_out)[:count]
