@@ -32,6 +32,10 @@ CPU = torch.device("cpu")
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "unet": ("pix2pix", {"base_channels": 4, "depth": 5}),
     "unet, running": ("pix2pix", {"base_channels": 4, "depth": 5, "statistics": "running"}),
+    "unet, nearest": (
+        "pix2pix",
+        {"base_channels": 4, "depth": 5, "upsampling": "nearest"},
+    ),
     "unet, grey": ("pix2pix", {"base_channels": 4, "depth": 5, "channels_in": 1}),
     "resnet": ("cyclegan", {"base_channels": 8, "blocks": 1}),
     "resnet, transposed": (

@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from models.blocks import PatchGAN, as_displayed, parameter_count
+from models.blocks import PatchGAN, ResizeConv, as_displayed, parameter_count
 from models.checkpoint import Header, load_generator, save_generator, skeleton
 from models.errors import InvalidCheckpoint
 from models.families import FAMILIES, family
@@ -22,11 +22,13 @@ from models.family import Family
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("pix2pix", {"base_channels": 4, "depth": 5}),
     ("pix2pix", {"base_channels": 4, "depth": 6, "statistics": "running"}),
+    ("pix2pix", {"base_channels": 4, "depth": 5, "upsampling": "nearest"}),
     ("pix2pix", {"base_channels": 4, "depth": 5, "norm": "instance", "channels_in": 1}),
     ("pix2pix", {"base_channels": 4, "depth": 5, "channels_in": 1, "channels_out": 2}),
     ("cyclegan", {"base_channels": 4, "blocks": 1}),
     ("cyclegan", {"base_channels": 4, "blocks": 2, "upsampling": "transposed", "dropout": 0.5}),
     ("cyclegan", {"base_channels": 4, "blocks": 1, "norm": "batch"}),
+    ("cyclegan", {"base_channels": 4, "blocks": 1, "upsampling": "bilinear"}),
     ("srgan", {"channels": 8, "blocks": 1, "scale": 2}),
     ("srgan", {"channels": 8, "blocks": 2, "scale": 4, "value_range": "signed"}),
     ("srgan", {"architecture": "srresnet", "channels": 8, "blocks": 1, "output": "tanh"}),
@@ -197,6 +199,14 @@ def test_dropout_sits_in_the_innermost_steps():
         if any(isinstance(layer, nn.Dropout) for layer in step)
     ]
     assert dropping == [5, 6, 7]
+
+
+@pytest.mark.parametrize("kind", ["nearest", "bilinear"])
+def test_enlarging_is_the_same_in_training_and_after(kind: Literal["nearest", "bilinear"]):
+    """Training computes enlargement and convolution in one, without another answer."""
+    layer = ResizeConv(kind, 3, 5, bias=True)
+    picture = torch.randn(2, 3, 1, 7)
+    torch.testing.assert_close(layer.train()(picture), layer.eval()(picture))
 
 
 def test_what_is_displayed_can_come_back():

@@ -21,7 +21,12 @@ _PATCH = {"patch_channels": 32}
 _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "pix2pix": {
         "data": {"load_px": 286, "crop_px": 256},
-        "generator": {"base_channels": 16, "norm": "instance_affine", "dropout": 0.0},
+        "generator": {
+            "base_channels": 16,
+            "norm": "instance_affine",
+            "upsampling": "nearest",
+            "dropout": 0.0,
+        },
         "objective": _PATCH,
         "training": {"steps": 1500, "batch": 4, "learning_rate": 4e-4, "ema": 0.997},
     },

@@ -8,7 +8,15 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from models.blocks import Norm, has_bias, initialise_gan, norm_layer, per_image_batch_norm
+from models.blocks import (
+    Norm,
+    Upsampling,
+    has_bias,
+    initialise_gan,
+    norm_layer,
+    per_image_batch_norm,
+    upsample,
+)
 from models.family import Config, SizeRule
 
 
@@ -19,6 +27,8 @@ class UNetConfig(Config):
         channels_in: 3, or 1 for the grey picture.
         channels_out: 3, 1, or 2 for the chroma that a picture's lightness, channels_in 1, lacks.
         depth: halvings, down to 1 x 1 for a side of 2**depth: 7 for 128 px, 8 for 256 px.
+        upsampling: the paper's transposed convolutions of 4 x 4, or "nearest" (see `upsample`),
+            which leaves no grid on smooth walls and has 9/16 of their weights.
         dropout: rate in the `depth` - 5 innermost steps up, the paper's noise; in training only.
         statistics: whose statistics BatchNorm uses outside training: those gathered in training
             ("running") or each picture's own ("image", the paper's way).
@@ -29,6 +39,7 @@ class UNetConfig(Config):
     base_channels: int = Field(64, ge=1)
     depth: int = Field(8, ge=5, le=10)
     norm: Norm = "batch"
+    upsampling: Upsampling = "transposed"
     dropout: float = Field(0.5, ge=0, lt=1)
     statistics: Literal["running", "image"] = "image"
 
@@ -73,7 +84,7 @@ class UNetGenerator(nn.Module):
             target = config.channels_out if outermost else widths[i - 1]
             up: list[nn.Module] = [
                 nn.ReLU(),
-                nn.ConvTranspose2d(below, target, 4, stride=2, padding=1, bias=bias or outermost),
+                upsample(config.upsampling, below, target, kernel=4, bias=bias or outermost),
             ]
             if outermost:
                 up.append(nn.Tanh())
