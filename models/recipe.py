@@ -121,7 +121,7 @@ class TrainingConfig(Config):
         ema: decay of the moving average of the generators' weights, which is what is published;
             0 publishes the last weights.
         channels_last: faster for networks without normalisation, slower with InstanceNorm on CPUs.
-        compile: run the networks through torch.compile; pays for InstanceNorm on CPUs.
+        compile: run the networks through torch.compile; not in bf16 on CPUs (see docs/recipes.md).
         workers: processes that load data; 0 loads in the training process.
     """
 
