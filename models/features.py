@@ -40,6 +40,12 @@ def _layers() -> tuple[list[nn.Module], list[str]]:
     return modules, names
 
 
+def width(layer: str) -> int:
+    """Return the channels of a layer of a stage, "relu3_3" or "conv5_1"."""
+    stage, index = (int(number) for number in layer[-3:].split("_"))
+    return _STAGES[stage - 1][index - 1]
+
+
 class VGG16(nn.Module):
     """(B, 3, H, W) in [-1, 1] -> activations by layer name ("relu3_3", "conv5_3", ...).
 

@@ -61,6 +61,15 @@ def test_wrong_keys_are_named(change: dict[str, Any], named: str):
     assert "pydantic" not in str(error.value)
 
 
+def test_projected_layers():
+    """A layer that VGG16 lacks, or no layer at all, is refused before training."""
+    for layers in (["relu2_3"], ["pool1"], []):
+        recipe = table("cyclegan-projected")
+        recipe["objective"]["projected_layers"] = layers
+        with pytest.raises(InvalidRecipe, match=r"objective\.projected_layers"):
+            parse_recipe(recipe)
+
+
 def test_crop_and_scale():
     """A super-resolution crop that the scale does not divide is refused before training."""
     recipe = table("srgan-regression")

@@ -19,6 +19,7 @@ STAGES = (
     "pix2pix",
     "pix2pix-colours",
     "cyclegan",
+    "cyclegan-projected",
     "srgan-regression",
     "srgan-adversarial",
     "style",
@@ -70,6 +71,13 @@ _STAGES: dict[str, dict[str, Any]] = {
         "data": "unpaired",
         "generator": {"base_channels": 4, "blocks": 1},
         "objective": _PATCH | {"pool": 3},
+    },
+    "cyclegan-projected": {
+        "models": {"AtoB": "warm2cold", "BtoA": "cold2warm"},
+        "data": "unpaired",
+        "generator": {"base_channels": 4, "blocks": 1},
+        "objective": _PATCH
+        | {"projected": 1.0, "projected_layers": ["relu1_2"], "projected_channels": 4},
     },
     "srgan-regression": {
         "models": {"upscale": "regression"},
