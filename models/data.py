@@ -17,6 +17,7 @@ from models.pictures import Pictures, read_picture, reduced, resized, signed
 from models.recipe import (
     ColoursData,
     ContentData,
+    CroppedData,
     Data,
     FacesData,
     HighResolutionData,
@@ -28,13 +29,16 @@ from models.sampling import Sample, Samples, Shuffled
 log = logging.getLogger(__name__)
 
 
-def _augmentation(load_px: int, crop_px: int, flip: bool) -> Callable[[Tensor], Tensor]:
+def _augmentation(data: CroppedData) -> Callable[[Tensor], Tensor]:
     """Resize the short side, crop, mirror: pix2pix's jitter (Isola et al. 2017, section 6.2)."""
-    steps: list[torch.nn.Module] = [
-        v2.Resize(max(load_px, crop_px), interpolation=v2.InterpolationMode.BICUBIC),
-        v2.RandomCrop(crop_px),
-    ]
-    if flip:
+    least_px, bicubic = max(data.load_px, data.crop_px), v2.InterpolationMode.BICUBIC
+    resize = (
+        v2.RandomResize(least_px, data.max_load_px + 1, interpolation=bicubic)
+        if data.max_load_px
+        else v2.Resize(least_px, interpolation=bicubic)
+    )
+    steps: list[torch.nn.Module] = [resize, v2.RandomCrop(data.crop_px)]
+    if data.flip:
         steps.append(v2.RandomHorizontalFlip())
     augmentation: Callable[[Tensor], Tensor] = v2.Compose(steps)
     return augmentation
@@ -52,7 +56,7 @@ class PairedSamples(Samples):
             self._pairs = _equally_named(self._first.paths, self._second.paths)
         self._order = Shuffled(len(self._pairs), seed)
         self._swap = data.direction == "BtoA"
-        self._augment = _augmentation(data.load_px, data.crop_px, data.flip)
+        self._augment = _augmentation(data)
 
     @property
     def pair_count(self) -> int:
@@ -100,7 +104,7 @@ class UnpairedSamples(Samples):
             name: Shuffled(len(pictures), 2 * seed + index)
             for index, (name, pictures) in enumerate(self._sets.items())
         }
-        self._augment = _augmentation(data.load_px, data.crop_px, data.flip)
+        self._augment = _augmentation(data)
 
     def draw(self, k: int) -> Sample:
         return {
@@ -141,7 +145,7 @@ class PhotoSamples(Samples):
         super().__init__(seed)
         self._pictures = Pictures(root, data.train)
         self._order = Shuffled(len(self._pictures), seed)
-        self._augment = _augmentation(data.load_px, data.crop_px, data.flip)
+        self._augment = _augmentation(data)
 
     def photo(self, k: int) -> Tensor:
         """Draw a crop, (3, H, W) in [-1, 1]."""

@@ -17,27 +17,43 @@ from models.families import FAMILIES
 from models.family import Config
 
 
-class PairedData(Config):
+class CroppedData(Config):
+    """Base of the kinds whose samples are crops of resized pictures.
+
+    Attributes:
+        load_px: the short side after resizing.
+        max_load_px: the short side is drawn from `load_px` to this, so that things come in more
+            sizes than the pictures have.
+    """
+
+    load_px: int = Field(286, ge=8, le=4096)
+    max_load_px: int | None = Field(None, ge=8, le=4096)
+    crop_px: int = Field(256, ge=8, le=4096)
+    flip: bool = True
+
+    @model_validator(mode="after")
+    def _check_range(self) -> CroppedData:
+        least_px = max(self.load_px, self.crop_px)
+        if self.max_load_px is not None and self.max_load_px < least_px:
+            raise ValueError(f"max_load_px must be at least load_px and crop_px, here {least_px}")
+        return self
+
+
+class PairedData(CroppedData):
     """Aligned pairs: side by side in one picture, A left, or of equal names in two folders."""
 
     kind: Literal["paired"]
     train: tuple[str, ...]
     targets: tuple[str, ...] = ()
     direction: Literal["AtoB", "BtoA"] = "AtoB"
-    load_px: int = Field(286, ge=8)
-    crop_px: int = Field(256, ge=8)
-    flip: bool = True
 
 
-class UnpairedData(Config):
+class UnpairedData(CroppedData):
     """Two folders without correspondence."""
 
     kind: Literal["unpaired"]
     a: tuple[str, ...]
     b: tuple[str, ...]
-    load_px: int = Field(286, ge=8)
-    crop_px: int = Field(256, ge=8)
-    flip: bool = True
 
 
 class HighResolutionData(Config):
@@ -50,31 +66,27 @@ class HighResolutionData(Config):
 
     kind: Literal["highres"]
     train: tuple[str, ...]
-    crop_px: int = Field(96, ge=8)
+    crop_px: int = Field(96, ge=8, le=4096)
     min_factor: float = Field(1.0, gt=0, le=1)
     flip: bool = True
 
 
-class ContentData(Config):
+class ContentData(CroppedData):
     """Photos to be painted, and the one image that says how."""
 
     kind: Literal["content"]
     train: tuple[str, ...]
     style: str
     style_px: int = Field(512, ge=32)
-    load_px: int = Field(286, ge=8)
-    crop_px: int = Field(256, ge=8)
-    flip: bool = True
 
 
-class ColoursData(Config):
+class ColoursData(CroppedData):
     """Photos: their lightness, "a", and the chroma it lacks, "b"."""
 
     kind: Literal["colours"]
     train: tuple[str, ...]
-    load_px: int = Field(224, ge=8)
-    crop_px: int = Field(192, ge=8)
-    flip: bool = True
+    load_px: int = Field(224, ge=8, le=4096)
+    crop_px: int = Field(192, ge=8, le=4096)
 
 
 class FacesData(Config):

@@ -167,6 +167,19 @@ def test_crops_of_reduced_photos(tmp_path: Path):
     assert 7 < max(slopes) <= 7.6  # 80 of 32 pixels; factor 0.25 would need 128
 
 
+def test_crops_of_resized_photos(tmp_path: Path):
+    """With `max_load_px` the things in a crop come in every size from `load_px` to that."""
+    ramp = np.tile(np.arange(0, 240, 3, np.uint8)[:, None, None], (1, 80, 3))
+    write(tmp_path / "warm" / "ramp.png", ramp)
+    data = CONTENT.model_copy(update={"load_px": 40, "max_load_px": 80})
+    samples = open_samples(data, tmp_path, seed=0)
+    crops = [to_rgb(samples[k]["content"]).astype(int) for k in range(50)]
+    assert {crop.shape for crop in crops} == {(32, 32, 3)}
+    slopes = [np.ptp(crop[8:25, 8, 0]) / 16 for crop in crops]
+    assert 2.9 < min(slopes) < 3.2
+    assert 5.6 < max(slopes) < 6.1
+
+
 def test_style_image(data_root: Path, tmp_path: Path):
     """The style image keeps its proportions, its long side as asked, and must be there."""
     write(tmp_path / "style.png", gradient(30, 60))

@@ -48,6 +48,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"data": {"kind": "content", "train": ["a"], "style": "b"}}, "paired or colours data, not on"),
     ({"data": {"kind": "video"}}, "data"),
     ({"data": {"kind": "paired", "train": ["a"], "crop_px": 40}}, r"data\.crop_px.*multiple of 32"),
+    ({"data": {"kind": "paired", "train": ["a"], "max_load_px": 280}}, r"data\b.*max_load_px.*286"),
     ({"models": {"AtoB": "../escape"}}, r"models\.AtoB"),
     ({"colour": 1}, "colour"),
 ]

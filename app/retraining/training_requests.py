@@ -79,7 +79,7 @@ _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
 }
 # pix2pix has one generator, whose direction is a matter of the data.
 _KEYS = {"pix2pix": "AtoB", "srgan": "upscale", "style": "stylize"}
-_DATA_KEYS = {"load_px", "crop_px", "min_factor", "flip", "style_px"}
+_DATA_KEYS = {"load_px", "max_load_px", "crop_px", "min_factor", "flip", "style_px"}
 _FINE_TUNING = (
     0.1  # of the family's learning rate, so that a base model is not shaken off its place
 )
