@@ -1,4 +1,4 @@
-"""A discriminator on a frozen network (Sungatullina et al. 2018, Sauer et al. 2021).
+"""A second discriminator, on a frozen network (Sungatullina et al. 2018, Sauer et al. 2021).
 
 It knows textures and shapes before its first step, which a PatchGAN has to learn from the data.
 """
@@ -6,12 +6,59 @@ It knows textures and shapes before its first step, which a PatchGAN has to lear
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from models.features import width
+from models import losses
+from models.family import Config
+from models.features import CONVENTION, load_vgg16, width
+
+
+class ProjectedConfig(Config):
+    """Hyperparameters of the second discriminator.
+
+    Attributes:
+        projected: weight of its term in the generator's loss; at 0 there is none.
+        projected_layers: the layers of VGG16 it looks at.
+        projected_channels: width of its heads.
+    """
+
+    projected: float = Field(0.0, ge=0)
+    projected_layers: tuple[
+        Annotated[str, Field(pattern=r"^relu([12]_[12]|[345]_[123])$")], ...
+    ] = Field(("relu2_2", "relu3_3", "relu4_3"), min_length=1)
+    projected_channels: int = Field(64, ge=1)
+
+
+class Projection(nn.Module):
+    """The frozen VGG16 that projected discriminators share, and their least-squares terms."""
+
+    def __init__(self, config: ProjectedConfig, features: Path | None) -> None:
+        super().__init__()
+        self.config = config
+        self.features = load_vgg16(config.projected_layers, features)
+        self.convention = CONVENTION | {"projected_layers": list(config.projected_layers)}
+
+    def discriminator(self) -> ProjectedDiscriminator:
+        """Return a new one."""
+        return ProjectedDiscriminator(self.config.projected_layers, self.config.projected_channels)
+
+    def generator_term(self, discriminator: nn.Module, fake: Tensor) -> Tensor:
+        """Return what (B, 3, H, W) generated pictures in [-1, 1] lack to the discriminator."""
+        return losses.least_squares_generator(discriminator(self.features(fake)))
+
+    def discriminator_term(self, discriminator: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+        """Return how badly real and detached generated pictures, as above, are told apart."""
+        with torch.no_grad():
+            seen_real, seen_fake = self.features(real), self.features(fake)
+        return losses.least_squares_discriminator(
+            discriminator(seen_real), discriminator(seen_fake)
+        )
 
 
 class ProjectedDiscriminator(nn.Module):

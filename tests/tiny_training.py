@@ -18,6 +18,7 @@ from pictures import save
 STAGES = (
     "pix2pix",
     "pix2pix-colours",
+    "pix2pix-projected",
     "cyclegan",
     "cyclegan-projected",
     "srgan-regression",
@@ -39,6 +40,14 @@ _DATA: dict[str, dict[str, Any]] = {
     "faces": {"train": ["warm"], "held_out": 0, "landmarks": True},
 }  # fmt: skip
 _PATCH = {"patch_layers": 1, "patch_channels": 8}
+_PROJECTED = {"projected": 1.0, "projected_layers": ["relu1_2"], "projected_channels": 4}
+_TO_CHROMA = {
+    "channels_in": 1,
+    "channels_out": 2,
+    "base_channels": 4,
+    "depth": 5,
+    "norm": "instance",
+}
 _FACE = {
     "base_channels": 4,
     "blocks": 1,
@@ -57,14 +66,14 @@ _STAGES: dict[str, dict[str, Any]] = {
     "pix2pix-colours": {
         "models": {"AtoB": "colours"},
         "data": "colours",
-        "generator": {
-            "channels_in": 1,
-            "channels_out": 2,
-            "base_channels": 4,
-            "depth": 5,
-            "norm": "instance",
-        },
+        "generator": _TO_CHROMA,
         "objective": _PATCH,
+    },
+    "pix2pix-projected": {
+        "models": {"AtoB": "colours"},
+        "data": "colours",
+        "generator": _TO_CHROMA,
+        "objective": _PATCH | _PROJECTED,
     },
     "cyclegan": {
         "models": {"AtoB": "warm2cold", "BtoA": "cold2warm"},
@@ -76,8 +85,7 @@ _STAGES: dict[str, dict[str, Any]] = {
         "models": {"AtoB": "warm2cold", "BtoA": "cold2warm"},
         "data": "unpaired",
         "generator": {"base_channels": 4, "blocks": 1},
-        "objective": _PATCH
-        | {"projected": 1.0, "projected_layers": ["relu1_2"], "projected_channels": 4},
+        "objective": _PATCH | _PROJECTED,
     },
     "srgan-regression": {
         "models": {"upscale": "regression"},

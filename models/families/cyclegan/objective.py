@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import torch
 from pydantic import Field
@@ -14,17 +14,12 @@ from models import losses
 from models.blocks import Norm, PatchGAN, initialise_gan
 from models.families.cyclegan.networks import ResNetConfig, build_generator
 from models.family import Config
-from models.features import CONVENTION, VGG16, load_vgg16
 from models.objective import Batch, GeneratorStep, Objective, Terms
-from models.projected import ProjectedDiscriminator
+from models.projected import ProjectedConfig, Projection
 
 
-class CycleGANConfig(Config):
-    """Weights of the terms, the discriminators and the pool of earlier fakes.
-
-    With a weight above zero, `projected` adds a second discriminator of each domain, which sees the
-    pictures through layers of a frozen VGG16.
-    """
+class CycleGANConfig(ProjectedConfig):
+    """Weights of the terms, the discriminators and the pool of earlier fakes."""
 
     adversarial: float = Field(1.0, ge=0)
     cycle: float = Field(10.0, ge=0)
@@ -33,11 +28,6 @@ class CycleGANConfig(Config):
     patch_layers: int = Field(3, ge=0, le=5)
     patch_channels: int = Field(64, ge=1)
     patch_norm: Norm = "instance"
-    projected: float = Field(0.0, ge=0)
-    projected_layers: tuple[
-        Annotated[str, Field(pattern=r"^relu([12]_[12]|[345]_[123])$")], ...
-    ] = Field(("relu2_2", "relu3_3", "relu4_3"), min_length=1)
-    projected_channels: int = Field(64, ge=1)
 
 
 class ImagePool(nn.Module):
@@ -87,17 +77,16 @@ class CycleGANObjective(Objective):
 
     config_type = CycleGANConfig
     data_kinds = ("unpaired",)
-    features: VGG16 | None
+    projection: Projection | None
 
     def __init__(
         self, generator: ResNetConfig, config: CycleGANConfig, features: Path | None
     ) -> None:
         super().__init__()
-        self.features = None
+        self.projection = None
         if config.projected:
-            self.features = load_vgg16(config.projected_layers, features)
-            layers = list(config.projected_layers)
-            self.conventions = {"features": CONVENTION | {"projected_layers": layers}}
+            self.projection = Projection(config, features)
+            self.conventions = {"features": self.projection.convention}
         self.weights = {
             name + side: getattr(config, name)
             for name in ("adversarial", "projected", "cycle", "identity")
@@ -110,10 +99,8 @@ class CycleGANObjective(Objective):
             )
             initialise_gan(discriminator)
             self.discriminators[domain] = discriminator
-            if self.features:
-                self.discriminators[f"{domain}_projected"] = ProjectedDiscriminator(
-                    config.projected_layers, config.projected_channels
-                )
+            if self.projection:
+                self.discriminators[f"{domain}_projected"] = self.projection.discriminator()
             self.memory[domain] = ImagePool(config.pool)
 
     @classmethod
@@ -141,9 +128,10 @@ class CycleGANObjective(Objective):
         for domain, fake in fakes.items():
             logits = self.discriminators[domain](fake)
             terms[f"adversarial_{domain}"] = losses.least_squares_generator(logits)
-            if self.features:
-                logits = self.discriminators[f"{domain}_projected"](self.features(fake))
-                terms[f"projected_{domain}"] = losses.least_squares_generator(logits)
+            if self.projection:
+                terms[f"projected_{domain}"] = self.projection.generator_term(
+                    self.discriminators[f"{domain}_projected"], fake
+                )
         return GeneratorStep(terms, {domain: fake.detach() for domain, fake in fakes.items()})
 
     def discriminator_step(self, batch: Batch, fakes: Mapping[str, Tensor]) -> Terms:
@@ -154,12 +142,9 @@ class CycleGANObjective(Objective):
             terms[domain] = losses.least_squares_discriminator(
                 discriminator(batch[domain]), discriminator(shown)
             )
-            if self.features:
-                with torch.no_grad():
-                    real, earlier = self.features(batch[domain]), self.features(shown)
-                discriminator = self.discriminators[f"{domain}_projected"]
-                terms[f"{domain}_projected"] = losses.least_squares_discriminator(
-                    discriminator(real), discriminator(earlier)
+            if self.projection:
+                terms[f"{domain}_projected"] = self.projection.discriminator_term(
+                    self.discriminators[f"{domain}_projected"], batch[domain], shown
                 )
         return terms
 
