@@ -110,9 +110,10 @@ async def _run(
         if share:
             share.resize(len(data) + _predicted_bytes(model, header, answer_format == "jpeg"))
         seen = model.view.size(height, width)
-        whole = math.prod(seen) * model.scale**2 <= service.settings.whole_pixels
+        pixels = math.prod(seen)
+        whole = model.view.small or pixels * model.scale**2 <= service.settings.whole_pixels
         tile_px = service.tile_px(model.scale)
-        foreseen_s = model.pace.seconds(math.prod(seen))
+        foreseen_s = model.pace.seconds(pixels)
         if not whole:
             pixels = work_pixels(*seen, tile_px, model.rule)
             place = held.enter_context(service.line.join(model.pace, pixels))

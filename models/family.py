@@ -67,6 +67,19 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+VIEW = {"view_px"}
+"""Hyperparameters of generators that say how pictures are shown to them; see `models.views`."""
+
+
+def same_network(one: Config, other: Config) -> bool:
+    """Tell whether weights of one fit the other: all that is no matter of the view is equal."""
+
+    def network(config: Config) -> dict[str, Any]:
+        return config.model_dump(exclude=VIEW)
+
+    return type(one) is type(other) and network(one) == network(other)
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """One kind of model.

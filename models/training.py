@@ -20,6 +20,7 @@ from models.data import open_samples, style_image
 from models.distributed import any_rank, average_gradients, process_group
 from models.errors import DivergedTraining, InvalidRecipe
 from models.families import FAMILIES
+from models.family import same_network
 from models.objective import Objective
 from models.optimization import Muon, adam, rate_factor, restore
 from models.precision import autocast
@@ -329,7 +330,7 @@ def _start_from(recipe: Recipe, objective: Objective, find_model: Callable[[str]
             raise InvalidRecipe(f"[initial] names {key}, which is none of the generators")
         loaded = load_generator(find_model(source))
         weights = loaded.module.state_dict()
-        if loaded.config == recipe.generator_config():
+        if same_network(loaded.config, recipe.generator_config()):
             objective.generators[key].load_state_dict(weights)
         elif not objective.adopt(key, loaded.config, weights):
             raise InvalidRecipe(f"{source} has other generator hyperparameters than the recipe")

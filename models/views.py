@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 -- the name PyTorch's users know it by
@@ -18,10 +19,17 @@ CHROMA_PX = 256
 
 _LUMA = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
 _STRIP_ROWS = 64
+_WINDOW_PX, _FLAT = 5, 1e-5  # the guided filter's window; variance that tells nothing
 
 
 class View(Protocol):
-    """Pictures are uint8 (H, W, 3)."""
+    """Pictures are uint8 (H, W, 3).
+
+    Attributes:
+        small: whether the generator never sees more of a picture than it can take in one piece.
+    """
+
+    small: bool
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size in which the generator sees a picture of this one."""
@@ -41,14 +49,19 @@ class View(Protocol):
 
 
 def view_of(config: Config) -> View:
-    """Return a generator's view, which its numbers of channels tell."""
+    """Return a generator's view, which its numbers of channels and its `view_px` tell."""
     if getattr(config, "channels_out", 3) == 2:
-        return ChromaView()
-    return PictureView(grey=getattr(config, "channels_in", 3) == 1)
+        return ChromaView(getattr(config, "view_px", None) or CHROMA_PX)
+    grey = getattr(config, "channels_in", 3) == 1
+    if view_px := getattr(config, "view_px", None):
+        return ReducedView(view_px, grey=grey)
+    return PictureView(grey=grey)
 
 
 class PictureView:
     """The whole picture, in colour or, with `grey`, its luma (BT.601); the answer is a picture."""
+
+    small = False
 
     def __init__(self, *, grey: bool = False) -> None:
         self._grey = grey
@@ -67,19 +80,63 @@ class PictureView:
         return images.to_rgb(answer.expand(3, -1, -1))
 
 
-class ChromaView:
+class SmallView:
+    """Base of the views that show a small copy of what has more pixels than a square of a side."""
+
+    small = True
+
+    def __init__(self, side_px: int) -> None:
+        self._side_px = side_px
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        factor = min(1.0, self._side_px / math.sqrt(height * width))
+        return max(1, round(height * factor)), max(1, round(width * factor))
+
+    def look(self, rgb: Pixels) -> Pixels:
+        return images.resize(rgb, *self.size(*rgb.shape[:2]))
+
+
+class ReducedView(SmallView):
+    """A small copy, in which things are as large as where the generator learned them.
+
+    The answer is enlarged. Detail that the copy lacks comes from the picture, as much of it as the
+    answer has kept of the copy around there: the slope of the local regression of one on the
+    other, as in the guided filter (He et al. 2013, equation 5; enlarged as in He and Sun 2015).
+    """
+
+    def __init__(self, side_px: int, *, grey: bool = False) -> None:
+        super().__init__(side_px)
+        self._copy = PictureView(grey=grey)
+
+    def to_tensor(self, seen: Pixels) -> Tensor:
+        return self._copy.to_tensor(seen)
+
+    def to_rgb(self, answer: Tensor, rgb: Pixels) -> Pixels:
+        seen = self.look(rgb)
+        answered = self._copy.to_rgb(answer, seen)
+        if seen is rgb:
+            return answered
+        height, width = rgb.shape[:2]
+        painted, blurred, kept = (
+            images.resize(each, height, width) for each in (answered, seen, _kept(seen, answered))
+        )
+        for top in range(0, height, _STRIP_ROWS):  # a large picture in floats fills the memory
+            rows = slice(top, top + _STRIP_ROWS)
+            detail = rgb[rows].astype(np.float32) - blurred[rows]
+            shown = painted[rows] + detail * (kept[rows, :, None] / np.float32(255))
+            painted[rows] = np.rint(shown.clip(0, 255))
+        return painted
+
+
+class ChromaView(SmallView):
     """The lightness of a small copy; the answer is chroma, which joins the picture's own lightness.
 
     Eyes see colour far less sharply than lightness, so the answer may be small, and the picture of
     any size (Zhang et al. 2016, section 3.3).
     """
 
-    def size(self, height: int, width: int) -> tuple[int, int]:
-        factor = min(1.0, CHROMA_PX / math.sqrt(height * width))
-        return max(1, round(height * factor)), max(1, round(width * factor))
-
-    def look(self, rgb: Pixels) -> Pixels:
-        return images.resize(rgb, *self.size(*rgb.shape[:2]))
+    def __init__(self, side_px: int = CHROMA_PX) -> None:
+        super().__init__(side_px)
 
     def to_tensor(self, seen: Pixels) -> Tensor:
         return lab.split(images.to_tensor(seen))[0]
@@ -94,6 +151,24 @@ class ChromaView:
             chroma = _rows_between(rows, top, len(strip), height)
             painted[top : top + _STRIP_ROWS] = images.to_rgb(lab.join(lightness, chroma))
         return painted
+
+
+def _kept(before: Pixels, after: Pixels) -> Pixels:
+    """Return how much of the local contrast of (H, W, 3) is left, (H, W); 255 is all of it.
+
+    All of it, too, where there was none to begin with.
+    """
+    pair = torch.from_numpy(np.stack([before.mean(2), after.mean(2)])[:, None] / 255)
+
+    def local(values: Tensor) -> Tensor:
+        padded = F.pad(values, (_WINDOW_PX // 2,) * 4, mode="replicate")
+        return F.avg_pool2d(padded, _WINDOW_PX, stride=1)
+
+    mean = local(pair)
+    variance = local(pair[:1] ** 2) - mean[:1] ** 2
+    covariance = local(pair[:1] * pair[1:]) - mean[:1] * mean[1:]
+    slope = local(((covariance + _FLAT) / (variance + _FLAT)).clamp(0, 1))
+    return np.asarray((255 * slope[0, 0]).round().byte().numpy())
 
 
 def _rows_between(rows: Tensor, top: int, count: int, height: int) -> Tensor:

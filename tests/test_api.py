@@ -281,6 +281,20 @@ def test_large_pictures_run_in_tiles(tmp_path: Path, client: TestClient) -> None
     assert int(tiles.removeprefix("tiles=")) > 1
 
 
+def test_large_pictures_are_seen_small(tmp_path: Path) -> None:
+    """A model with view_px answers a large picture in one piece, in the picture's own size."""
+    publish_models(tmp_path, ("zebra2horse",))
+    with TestClient(create_app(tiny_settings(tmp_path, whole_pixels=1))) as client:
+        until_ready(client)
+        response = client.post(
+            "/v1/translate",
+            data={"model": "zebra2horse"},
+            files={"image": encoded(photo(200, 300))},
+        )
+    assert opened(response).size == (300, 200)
+    assert "tiles=1" in response.headers["x-compute"]
+
+
 @pytest.mark.parametrize("size", [(24, 40), (700, 1000)])
 def test_colour_leaves_the_lightness(client: TestClient, size: tuple[int, int]) -> None:
     """A grey photo of any size gets colours, and at every pixel keeps its lightness."""

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from torch.nn import functional as F  # noqa: N812 -- the name PyTorch's users know it by
 
 from models import images, lab
+from models.families.cyclegan.networks import ResNetConfig
 from models.families.pix2pix.networks import UNetConfig
-from models.views import CHROMA_PX, ChromaView, PictureView, view_of
+from models.family import same_network
+from models.views import CHROMA_PX, ChromaView, PictureView, ReducedView, View, view_of
 
 RANDOM = np.random.default_rng(0)
 
@@ -21,19 +23,22 @@ def photo(height: int, width: int) -> np.ndarray:
     return RANDOM.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def test_the_channels_tell_the_view():
-    """Two channels out of one are chroma; one channel in is a grey picture."""
+def test_the_configuration_tells_the_view():
+    """Two channels out of one are chroma, one channel in is grey, and view_px a smaller copy."""
     assert isinstance(view_of(UNetConfig(channels_in=1, channels_out=2)), ChromaView)
     assert isinstance(view_of(UNetConfig()), PictureView)
     assert view_of(UNetConfig(channels_in=1)).to_tensor(photo(3, 4)).shape == (1, 3, 4)
+    assert isinstance(view_of(ResNetConfig(view_px=256)), ReducedView)
+    assert not isinstance(view_of(ResNetConfig()), ReducedView)
     with pytest.raises(ValueError, match="channels_in 1"):
         UNetConfig(channels_out=2)
 
 
-@given(st.integers(1, 10_000), st.integers(1, 10_000))
-def test_chroma_is_made_small(height: int, width: int):
+@pytest.mark.parametrize("view", [ChromaView(), ReducedView(CHROMA_PX)], ids=type)
+@given(height=st.integers(1, 10_000), width=st.integers(1, 10_000))
+def test_large_pictures_are_made_small(view: View, height: int, width: int):
     """Of a large picture as many pixels as a square has, in its shape; a small one stays."""
-    seen_height, seen_width = ChromaView().size(height, width)
+    seen_height, seen_width = view.size(height, width)
     assert 1 <= seen_height <= height
     assert 1 <= seen_width <= width
     if height * width <= CHROMA_PX**2:
@@ -61,3 +66,47 @@ def test_no_chroma_is_grey():
     """Chroma of zero paints nothing, whatever colours the picture came with."""
     painted = ChromaView().to_rgb(torch.zeros(2, 5, 7), photo(5, 7))
     assert np.ptp(painted.astype(int), axis=2).max() <= 1
+
+
+def test_weights_fit_whatever_the_view():
+    """How pictures are shown to a generator is not a part of its network."""
+    assert same_network(ResNetConfig(view_px=256), ResNetConfig())
+    assert not same_network(ResNetConfig(blocks=6), ResNetConfig())
+    assert not same_network(UNetConfig(), ResNetConfig())
+
+
+SIZES = [(1, 1), (3, 700), (150, 70), (131, 600), (64, 64)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_left_alone_comes_back(size: tuple[int, int]):
+    """A generator that changes nothing of the small copy leaves all detail of the picture."""
+    view, rgb = ReducedView(64), photo(*size)
+    answer = view.to_tensor(view.look(rgb))
+    assert np.abs(view.to_rgb(answer, rgb).astype(int) - rgb).max() <= 2
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_is_erased_stays_away(size: tuple[int, int]):
+    """Detail of the picture does not come back where the generator paints something else."""
+    view, rgb = ReducedView(64), photo(*size)
+    answer = torch.full((3, *view.size(*size)), 0.5)
+    painted = view.to_rgb(answer, rgb).astype(int)
+    assert np.abs(painted - 191).max() <= np.ptp(rgb) / 10
+
+
+def test_answers_are_enlarged():
+    """What the generator paints comes in the size of the picture."""
+    answer = torch.zeros(3, 64, 64)
+    answer[:, :, 32:] = 1
+    painted = ReducedView(64).to_rgb(answer, np.full((512, 512, 3), 30, np.uint8))
+    assert painted.shape == (512, 512, 3)
+    assert np.abs(painted[:, :240].astype(int) - 128).max() <= 1
+    assert painted[:, 272:].min() >= 254
+
+
+def test_small_pictures_are_seen_as_they_are():
+    """A picture that needs no copy is answered pixel by pixel."""
+    view, rgb = ReducedView(64), photo(64, 60)
+    answer = torch.rand(3, 64, 60) * 2 - 1
+    assert np.array_equal(view.to_rgb(answer, rgb), PictureView().to_rgb(answer, rgb))

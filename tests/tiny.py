@@ -34,6 +34,9 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "starry-night": ("style", {"base_channels": 4, "blocks": 1}, {"task_note": "a night sky"}),
 }
+REDUCED_MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "zebra2horse": ("cyclegan", {"base_channels": 4, "blocks": 1, "view_px": 64}, {}),
+}
 _FACE = {"base_channels": 4, "blocks": 1, "finder_channels": 8, "finder_blocks": 1}
 FACE_MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "face-identity": ("anonymizer", _FACE, {}),
@@ -42,11 +45,11 @@ FACE_MODELS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 
 
 def publish_models(home: Path, names: tuple[str, ...] = tuple(MODELS)) -> None:
-    """Publish and promote `names` of MODELS and FACE_MODELS in the registry of `home`."""
+    """Publish and promote `names` of the models above in the registry of `home`."""
     home.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     for name in names:
-        family_id, config, card = (MODELS | FACE_MODELS)[name]
+        family_id, config, card = (MODELS | REDUCED_MODELS | FACE_MODELS)[name]
         kind = family(family_id)
         generator = kind.build_generator(kind.generator_config(**config)).eval()
         path = home / f"{name}.safetensors"

@@ -11,7 +11,7 @@ from app.schemas_training import TrainingRequest
 from app.visible import check_visible
 from models.errors import InvalidRecipe, ModelNotFound
 from models.families import FAMILIES
-from models.family import Config
+from models.family import Config, same_network
 from models.recipe import Recipe, parse_recipe
 from models.registry import ModelVersion, Registry
 
@@ -26,6 +26,7 @@ _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
             "norm": "instance_affine",
             "upsampling": "nearest",
             "dropout": 0.0,
+            "view_px": 256,
         },
         "objective": _PATCH,
         "training": {"steps": 1500, "batch": 4, "learning_rate": 4e-4, "ema": 0.997},
@@ -45,7 +46,7 @@ _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "cyclegan": {
         "data": {"load_px": 143, "crop_px": 128},
-        "generator": {"base_channels": 32, "blocks": 6, "upsampling": "nearest"},
+        "generator": {"base_channels": 32, "blocks": 6, "upsampling": "nearest", "view_px": 256},
         "objective": _PATCH,
         "training": {"steps": 2000, "batch": 2, "learning_rate": 4e-4, "ema": 0.995},
     },
@@ -131,7 +132,7 @@ def recipe_of(
             "card": {"evaluation": evaluation},
         }
     )
-    if base and recipe.generator_config() != _config_of(base):
+    if base and not same_network(recipe.generator_config(), _config_of(base)):
         raise InvalidRecipe(f"generator: must be as in the base model {request.base}")
     return recipe
 
@@ -160,7 +161,8 @@ def _initial(
         with contextlib.suppress(ModelNotFound):
             if partner:
                 found = registry.resolve(partner)
-                if caller.may_use(found.owner) and _config_of(found) == _config_of(base):
+                fits = same_network(_config_of(found), _config_of(base))
+                if fits and caller.may_use(found.owner):
                     initial[_opposite(request)] = f"{found.name}@{found.version}"
     return initial
 

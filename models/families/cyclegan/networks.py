@@ -24,6 +24,8 @@ class ResNetConfig(Config):
     Attributes:
         blocks: residual blocks, 6 for 128 px and 9 for 256 px in the paper.
         dropout: rate inside the residual blocks; active in training only.
+        view_px: a picture with more pixels than a square of this side is shown to the generator
+            as a small copy (`models.views.ReducedView`); None shows it every picture as it is.
     """
 
     channels_in: int = Field(3, ge=1)
@@ -33,6 +35,7 @@ class ResNetConfig(Config):
     norm: Norm = "instance"
     upsampling: Upsampling = "nearest"
     dropout: float = Field(0.0, ge=0, lt=1)
+    view_px: int | None = Field(None, ge=64, le=1024)
 
 
 class ResNetGenerator(nn.Module):

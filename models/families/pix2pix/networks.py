@@ -32,6 +32,9 @@ class UNetConfig(Config):
         dropout: rate in the `depth` - 5 innermost steps up, the paper's noise; in training only.
         statistics: whose statistics BatchNorm uses outside training: those gathered in training
             ("running") or each picture's own ("image", the paper's way).
+        view_px: a picture with more pixels than a square of this side is shown to the generator
+            as a small copy (`models.views`); None shows it every picture as it is, but chroma is
+            always made small.
     """
 
     channels_in: int = Field(3, ge=1)
@@ -42,6 +45,7 @@ class UNetConfig(Config):
     upsampling: Upsampling = "transposed"
     dropout: float = Field(0.5, ge=0, lt=1)
     statistics: Literal["running", "image"] = "image"
+    view_px: int | None = Field(None, ge=64, le=1024)
 
     @model_validator(mode="after")
     def _check_channels(self) -> UNetConfig:
