@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
@@ -21,6 +20,7 @@ from models import images
 from models.checkpoint import load_generator
 from models.family import SizeRule
 from models.images import Format, Limits, Picture, Pixels
+from models.views import View, view_of
 
 
 def create_app(files: Mapping[str, Path], device: torch.device) -> FastAPI:
@@ -34,10 +34,11 @@ def create_app(files: Mapping[str, Path], device: torch.device) -> FastAPI:
     def answer(name: str, data: Body, format: Format = "jpeg") -> Response:  # noqa: A002
         model = models[name]
         picture = images.decode(data, Limits())
-        batch = to_batch(picture.rgb, model.family.size_rule(model.config))
+        view = view_of(model.config)
+        batch = to_batch(picture.rgb, view, model.family.size_rule(model.config))
         with torch.inference_mode():
             made = model.module(batch.to(device))
-        rgb = to_pixels(made, picture.rgb, model.family.scale(model.config))
+        rgb = to_pixels(made, picture.rgb, view, model.family.scale(model.config))
         content = images.encode(Picture(rgb, None, picture.format), format)
         return Response(content, media_type=f"image/{format}")
 
@@ -51,18 +52,15 @@ async def _read(request: Request) -> bytes:
 Body = Annotated[bytes, Depends(_read)]
 
 
-def to_batch(rgb: Pixels, rule: SizeRule) -> Tensor:
+def to_batch(rgb: Pixels, view: View, rule: SizeRule) -> Tensor:
     """Turn uint8 (H, W, 3) into a batch of one, mirrored at right and bottom to fit `rule`."""
-    height, width = rgb.shape[:2]
-    to_height, to_width = rule.padded(height, width)
-    margins = ((0, to_height - height), (0, to_width - width), (0, 0))
-    return images.to_tensor(np.pad(rgb, margins, mode="reflect"))[None]
+    return view.to_tensor(rule.pad(view.look(rgb)))[None]
 
 
-def to_pixels(batch: Tensor, rgb: Pixels, scale: int) -> Pixels:
+def to_pixels(batch: Tensor, rgb: Pixels, view: View, scale: int) -> Pixels:
     """Crop the answer to a picture `rgb` and turn it into uint8 (scale * H, scale * W, 3)."""
-    height, width = rgb.shape[:2]
-    return images.to_rgb(batch[0, :, : height * scale, : width * scale])
+    height, width = view.size(*rgb.shape[:2])
+    return view.to_rgb(batch[0, :, : height * scale, : width * scale], rgb)
 
 
 def _main() -> None:

@@ -51,7 +51,7 @@ class Bench:
         self._http, self._baseline = http, baseline
         self._data = photo(side_px)
         self._rgb = images.decode(self._data, Limits()).rgb
-        self._batch = to_batch(self._rgb, model.rule)
+        self._batch = to_batch(self._rgb, model.view, model.rule)
 
     async def run(self, blocks: int, calls: int) -> Row:
         """Compare the arms' answers, then time them."""
@@ -94,7 +94,8 @@ class Bench:
 
     async def _compare(self) -> dict[str, float]:
         """Hold lossless answers against the in-process one: JPEG would add its own differences."""
-        forward = to_pixels(self._model.engine(self._batch), self._rgb, self._model.scale)
+        model = self._model
+        forward = to_pixels(model.engine(self._batch), self._rgb, model.view, model.scale)
         answers = {"forward": forward}
         for name, arm in self._encoded("png").items():
             self._disconnect()
