@@ -109,20 +109,21 @@ async def _run(
         _check_answer(service, plan, height, width, answer_format)
         if share:
             share.resize(len(data) + _predicted_bytes(model, header, answer_format == "jpeg"))
-        seen = model.view.size(height, width)
-        pixels = math.prod(seen)
+        seen_size = model.view.size(height, width)
+        pixels = math.prod(seen_size)
         whole = model.view.small or pixels * model.scale**2 <= service.settings.whole_pixels
         tile_px = service.tile_px(model.scale)
         foreseen_s = model.pace.seconds(pixels)
         if not whole:
-            pixels = work_pixels(*seen, tile_px, model.rule)
+            pixels = work_pixels(*seen_size, tile_px, model.rule)
             place = held.enter_context(service.line.join(model.pace, pixels))
             foreseen_s = place.needs_s
         picture = await service.in_codecs(lambda: images.decode(data, limits))
         height, width = picture.rgb.shape[:2]  # upright
         if share and picture.alpha is not None:
             share.resize(len(data) + _predicted_bytes(model, header, False))
-        tensor = await service.in_codecs(lambda: _to_tensor(picture.rgb, model, padded=whole))
+        seen = await service.in_codecs(lambda: model.view.look(picture.rgb))
+        tensor = await service.in_codecs(lambda: _to_tensor(seen, model, padded=whole))
     decode_s = time.monotonic() - started
 
     service.rates.require_compute()
@@ -143,7 +144,9 @@ async def _run(
     del tensor  # four bytes a channel of a large picture
 
     started = time.monotonic()
-    encoded = await service.in_codecs(lambda: _encode(done.value, picture, plan, answer_format))
+    encoded = await service.in_codecs(
+        lambda: _encode(done.value, seen, picture, plan, answer_format)
+    )
     result = Result(
         data=encoded,
         format=answer_format,
@@ -218,20 +221,21 @@ def _predicted_bytes(model: Served, header: Header, opaque_jpeg: bool) -> int:
     return header.height * header.width * per_pixel
 
 
-def _to_tensor(rgb: Pixels, model: Served, *, padded: bool) -> Tensor:
+def _to_tensor(seen: Pixels, model: Served, *, padded: bool) -> Tensor:
     """Turn pixels into the generator's input (C, h, w), mirrored at right and bottom to pad it."""
-    seen = model.view.look(rgb)
     return model.view.to_tensor(model.rule.pad(seen) if padded else seen)
 
 
-def _encode(answer: Tensor | Pixels, picture: Picture, plan: Plan, answer_format: Format) -> bytes:
+def _encode(
+    answer: Tensor | Pixels, seen: Pixels, picture: Picture, plan: Plan, answer_format: Format
+) -> bytes:
     """Crop, finish, rejoin the transparency and encode."""
     height, width = picture.rgb.shape[:2]
     if isinstance(answer, Tensor):
-        scale, view = plan.model.scale, plan.model.view
-        seen_height, seen_width = view.size(height, width)
+        scale = plan.model.scale
+        seen_height, seen_width = seen.shape[:2]
         answer = answer[:, : seen_height * scale, : seen_width * scale]
-        answer = view.to_rgb(answer, picture.rgb)
+        answer = plan.model.view.to_rgb(answer, seen, picture.rgb)
     if plan.finish:
         answer = plan.finish(answer, picture.rgb)
     alpha = picture.alpha

@@ -35,10 +35,12 @@ def create_app(files: Mapping[str, Path], device: torch.device) -> FastAPI:
         model = models[name]
         picture = images.decode(data, Limits())
         view = view_of(model.config)
-        batch = to_batch(picture.rgb, view, model.family.size_rule(model.config))
+        seen = view.look(picture.rgb)
+        batch = to_batch(seen, view, model.family.size_rule(model.config))
         with torch.inference_mode():
             made = model.module(batch.to(device))
-        rgb = to_pixels(made, picture.rgb, view, model.family.scale(model.config))
+        answer = cropped(made, seen, model.family.scale(model.config))
+        rgb = view.to_rgb(answer, seen, picture.rgb)
         content = images.encode(Picture(rgb, None, picture.format), format)
         return Response(content, media_type=f"image/{format}")
 
@@ -52,15 +54,15 @@ async def _read(request: Request) -> bytes:
 Body = Annotated[bytes, Depends(_read)]
 
 
-def to_batch(rgb: Pixels, view: View, rule: SizeRule) -> Tensor:
-    """Turn uint8 (H, W, 3) into a batch of one, mirrored at right and bottom to fit `rule`."""
-    return view.to_tensor(rule.pad(view.look(rgb)))[None]
+def to_batch(seen: Pixels, view: View, rule: SizeRule) -> Tensor:
+    """Turn what a view shows, uint8 (H, W, 3), into a batch of one, mirrored to fit `rule`."""
+    return view.to_tensor(rule.pad(seen))[None]
 
 
-def to_pixels(batch: Tensor, rgb: Pixels, view: View, scale: int) -> Pixels:
-    """Crop the answer to a picture `rgb` and turn it into uint8 (scale * H, scale * W, 3)."""
-    height, width = view.size(*rgb.shape[:2])
-    return view.to_rgb(batch[0, :, : height * scale, : width * scale], rgb)
+def cropped(batch: Tensor, seen: Pixels, scale: int) -> Tensor:
+    """Return the answer to `seen` (H, W, 3), (C, scale * H, scale * W), from its batch of one."""
+    height, width = seen.shape[:2]
+    return batch[0, :, : height * scale, : width * scale]
 
 
 def _main() -> None:

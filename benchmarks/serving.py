@@ -28,7 +28,7 @@ from app.installation import open_registry
 from app.logs import configure_logs
 from app.opening import Served
 from app.service import Service
-from benchmarks.baseline import to_batch, to_pixels
+from benchmarks.baseline import cropped, to_batch
 from benchmarks.common import ENDPOINTS, Process, add_options, machine, photo, post, prepare, serve
 from benchmarks.report import HEADER, Row, psnr_db
 from models import images
@@ -51,7 +51,8 @@ class Bench:
         self._http, self._baseline = http, baseline
         self._data = photo(side_px)
         self._rgb = images.decode(self._data, Limits()).rgb
-        self._batch = to_batch(self._rgb, model.view, model.rule)
+        self._seen = model.view.look(self._rgb)
+        self._batch = to_batch(self._seen, model.view, model.rule)
 
     async def run(self, blocks: int, calls: int) -> Row:
         """Compare the arms' answers, then time them."""
@@ -95,7 +96,8 @@ class Bench:
     async def _compare(self) -> dict[str, float]:
         """Hold lossless answers against the in-process one: JPEG would add its own differences."""
         model = self._model
-        forward = to_pixels(model.engine(self._batch), self._rgb, model.view, model.scale)
+        answer = cropped(model.engine(self._batch), self._seen, model.scale)
+        forward = model.view.to_rgb(answer, self._seen, self._rgb)
         answers = {"forward": forward}
         for name, arm in self._encoded("png").items():
             self._disconnect()

@@ -160,6 +160,6 @@ def answerer(loaded: LoadedGenerator, device: torch.device) -> Answer:
         seen = view.look(picture)
         height, width = seen.shape[:2]
         output = module(view.to_tensor(rule.pad(seen))[None].to(device))[0].cpu()
-        return view.to_rgb(output[:, : height * scale, : width * scale], picture)
+        return view.to_rgb(output[:, : height * scale, : width * scale], seen, picture)
 
     return answer

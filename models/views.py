@@ -43,8 +43,8 @@ class View(Protocol):
         """Return what the generator takes, (C, h, w) in [-1, 1]."""
         ...
 
-    def to_rgb(self, answer: Tensor, rgb: Pixels) -> Pixels:
-        """Return the picture that an answer (C', scale * h, scale * w) to `rgb` means."""
+    def to_rgb(self, answer: Tensor, seen: Pixels, rgb: Pixels) -> Pixels:
+        """Return what an answer (C', scale * h, scale * w) means for `rgb`, looked at as `seen`."""
         ...
 
 
@@ -76,7 +76,7 @@ class PictureView:
         tensor = images.to_tensor(seen)
         return (tensor * _LUMA).sum(0, keepdim=True) if self._grey else tensor
 
-    def to_rgb(self, answer: Tensor, rgb: Pixels) -> Pixels:
+    def to_rgb(self, answer: Tensor, seen: Pixels, rgb: Pixels) -> Pixels:
         return images.to_rgb(answer.expand(3, -1, -1))
 
 
@@ -111,9 +111,8 @@ class ReducedView(SmallView):
     def to_tensor(self, seen: Pixels) -> Tensor:
         return self._copy.to_tensor(seen)
 
-    def to_rgb(self, answer: Tensor, rgb: Pixels) -> Pixels:
-        seen = self.look(rgb)
-        answered = self._copy.to_rgb(answer, seen)
+    def to_rgb(self, answer: Tensor, seen: Pixels, rgb: Pixels) -> Pixels:
+        answered = self._copy.to_rgb(answer, seen, seen)
         if seen is rgb:
             return answered
         height, width = rgb.shape[:2]
@@ -141,7 +140,7 @@ class ChromaView(SmallView):
     def to_tensor(self, seen: Pixels) -> Tensor:
         return lab.split(images.to_tensor(seen))[0]
 
-    def to_rgb(self, answer: Tensor, rgb: Pixels) -> Pixels:
+    def to_rgb(self, answer: Tensor, seen: Pixels, rgb: Pixels) -> Pixels:
         height, width = rgb.shape[:2]
         rows = F.interpolate(answer[None].float(), (answer.shape[1], width), mode="bilinear")[0]
         painted = images.canvas(height, width)
