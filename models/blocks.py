@@ -14,12 +14,18 @@ ValueRange = Literal["signed", "unit", "byte"]
 """What a network computes in: [-1, 1], [0, 1] or [0, 255]; its `forward` is [-1, 1] in any case."""
 
 
-def norm_layer(kind: Norm, channels: int) -> nn.Module:
+def norm_layer(kind: Norm, channels: int, clip: float | None = None) -> nn.Module:
     """Return the normalisation `kind` for (B, channels, H, W).
 
     "batch" uses running statistics in evaluation mode; both instance norms use each picture's own
     (Ulyanov et al. 2016), so an answer never depends on the rest of the batch.
+
+    `clip` holds what comes out within plus and minus itself, in standard deviations. Otherwise a
+    GAN learns to set the contrast of a whole picture by one spot of 30 standard deviations, which
+    comes out as a black disc (Karras et al. 2020, section 2).
     """
+    if clip is not None:
+        return nn.Sequential(norm_layer(kind, channels), nn.Hardtanh(-clip, clip))
     match kind:
         case "batch":
             return nn.BatchNorm2d(channels)
@@ -52,16 +58,18 @@ class ResidualBlock(nn.Module):
     (B, C, H, W) -> (B, C, H, W); `dropout` is applied between the two halves, in training only.
     """
 
-    def __init__(self, channels: int, norm: Norm, dropout: float = 0.0) -> None:
+    def __init__(
+        self, channels: int, norm: Norm, dropout: float = 0.0, clip: float | None = None
+    ) -> None:
         super().__init__()
         bias = has_bias(norm)
         self.body = nn.Sequential(
             conv(channels, channels, 3, bias=bias),
-            norm_layer(norm, channels),
+            norm_layer(norm, channels, clip),
             nn.ReLU(inplace=True),
             nn.Dropout(dropout),
             conv(channels, channels, 3, bias=bias),
-            norm_layer(norm, channels),
+            norm_layer(norm, channels, clip),
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from models.errors import InvalidCheckpoint
 from models.families import family
-from models.family import VIEW, Config, Family
+from models.family import WEIGHTLESS, Config, Family
 from models.state import write_atomically
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
@@ -174,7 +174,7 @@ def _skeleton(
     # A count of layers is at most the number of tensors, a width at most a tensor's largest side:
     # a few hostile bytes cannot ask for a network of any size to be built.
     largest = max((side for shape in shapes.values() for side in shape), default=0)
-    for name in header.generator.keys() - VIEW:
+    for name in header.generator.keys() - WEIGHTLESS:
         value = header.generator[name]
         if isinstance(value, int) and value > max(len(shapes), largest, 16):
             raise InvalidCheckpoint(f"{name} = {value} does not fit the tensors in the file")

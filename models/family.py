@@ -67,15 +67,15 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-VIEW = {"view_px"}
-"""Hyperparameters of generators that say how pictures are shown to them; see `models.views`."""
+WEIGHTLESS = {"view_px", "clip"}
+"""Hyperparameters of generators that change what weights do, but not which weights there are."""
 
 
 def same_network(one: Config, other: Config) -> bool:
-    """Tell whether weights of one fit the other: all that is no matter of the view is equal."""
+    """Tell whether weights of one fit the other."""
 
     def network(config: Config) -> dict[str, Any]:
-        return config.model_dump(exclude=VIEW)
+        return config.model_dump(exclude=WEIGHTLESS)
 
     return type(one) is type(other) and network(one) == network(other)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.blocks import NearestConv, PatchGAN, as_displayed, parameter_count
+from models.blocks import NearestConv, PatchGAN, as_displayed, norm_layer, parameter_count
 from models.checkpoint import Header, load_generator, save_generator, skeleton
 from models.errors import InvalidCheckpoint
 from models.families import FAMILIES, family
@@ -28,6 +28,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("cyclegan", {"base_channels": 4, "blocks": 1}),
     ("cyclegan", {"base_channels": 4, "blocks": 2, "upsampling": "transposed", "dropout": 0.5}),
     ("cyclegan", {"base_channels": 4, "blocks": 1, "norm": "batch"}),
+    ("cyclegan", {"base_channels": 4, "blocks": 1, "clip": 2.0}),
     ("srgan", {"channels": 8, "blocks": 1, "scale": 2}),
     ("srgan", {"channels": 8, "blocks": 2, "scale": 4, "value_range": "signed"}),
     ("srgan", {"architecture": "srresnet", "channels": 8, "blocks": 1, "output": "tanh"}),
@@ -198,6 +199,14 @@ def test_dropout_sits_in_the_innermost_steps():
         if any(isinstance(layer, nn.Dropout) for layer in step)
     ]
     assert dropping == [5, 6, 7]
+
+
+def test_no_spot_stands_out_of_a_clipped_norm():
+    """However far a spot is from all others, what a clipped normalisation gives is bounded."""
+    features = torch.zeros(1, 2, 64, 64)
+    features[:, :, 5, 7] = 1e4
+    assert norm_layer("instance", 2)(features).max() > 60
+    assert norm_layer("instance", 2, clip=6.0)(features).max() == 6
 
 
 def test_enlarging_is_the_same_in_training_and_after():

@@ -70,8 +70,8 @@ def test_no_chroma_is_grey():
 
 
 def test_weights_fit_whatever_the_view():
-    """How pictures are shown to a generator is not a part of its network."""
-    assert same_network(ResNetConfig(view_px=256), ResNetConfig())
+    """Weights fit whatever pictures a generator is shown and whatever its norms cut."""
+    assert same_network(ResNetConfig(view_px=256, clip=6.0), ResNetConfig())
     assert not same_network(ResNetConfig(blocks=6), ResNetConfig())
     assert not same_network(UNetConfig(), ResNetConfig())
 

@@ -24,6 +24,7 @@ class ResNetConfig(Config):
     Attributes:
         blocks: residual blocks, 6 for 128 px and 9 for 256 px in the paper.
         dropout: rate inside the residual blocks; active in training only.
+        clip: bound of what the normalisations give, in standard deviations (see `norm_layer`).
         view_px: a picture with more pixels than a square of this side is shown to the generator
             as a small copy (`models.views.ReducedView`); None shows it every picture as it is.
     """
@@ -35,6 +36,7 @@ class ResNetConfig(Config):
     norm: Norm = "instance"
     upsampling: Upsampling = "nearest"
     dropout: float = Field(0.0, ge=0, lt=1)
+    clip: float | None = Field(None, gt=0)
     view_px: int | None = Field(None, ge=64, le=1024)
 
 
@@ -43,29 +45,31 @@ class ResNetGenerator(nn.Module):
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
-        c, norm = config.base_channels, config.norm
+        c, norm, clip = config.base_channels, config.norm, config.clip
         bias = has_bias(norm)
         self.stem = nn.Sequential(
-            conv(config.channels_in, c, 7, bias=bias), norm_layer(norm, c), nn.ReLU(inplace=True)
+            conv(config.channels_in, c, 7, bias=bias),
+            norm_layer(norm, c, clip),
+            nn.ReLU(inplace=True),
         )
         self.down = nn.Sequential(
             *(
                 nn.Sequential(
                     nn.Conv2d(width, 2 * width, 3, stride=2, padding=1, bias=bias),
-                    norm_layer(norm, 2 * width),
+                    norm_layer(norm, 2 * width, clip),
                     nn.ReLU(inplace=True),
                 )
                 for width in (c, 2 * c)
             )
         )
         self.blocks = nn.Sequential(
-            *(ResidualBlock(4 * c, norm, config.dropout) for _ in range(config.blocks))
+            *(ResidualBlock(4 * c, norm, config.dropout, clip) for _ in range(config.blocks))
         )
         self.up = nn.Sequential(
             *(
                 nn.Sequential(
                     upsample(config.upsampling, width, width // 2, bias=bias),
-                    norm_layer(norm, width // 2),
+                    norm_layer(norm, width // 2, clip),
                     nn.ReLU(inplace=True),
                 )
                 for width in (4 * c, 2 * c)
