@@ -122,8 +122,7 @@ async def _run(
         height, width = picture.rgb.shape[:2]  # upright
         if share and picture.alpha is not None:
             share.resize(len(data) + _predicted_bytes(model, header, False))
-        seen = await service.in_codecs(lambda: model.view.look(picture.rgb))
-        tensor = await service.in_codecs(lambda: _to_tensor(seen, model, padded=whole))
+        seen, tensor = await service.in_codecs(lambda: _look(picture.rgb, model, padded=whole))
     decode_s = time.monotonic() - started
 
     service.rates.require_compute()
@@ -221,9 +220,13 @@ def _predicted_bytes(model: Served, header: Header, opaque_jpeg: bool) -> int:
     return header.height * header.width * per_pixel
 
 
-def _to_tensor(seen: Pixels, model: Served, *, padded: bool) -> Tensor:
-    """Turn pixels into the generator's input (C, h, w), mirrored at right and bottom to pad it."""
-    return model.view.to_tensor(model.rule.pad(seen) if padded else seen)
+def _look(rgb: Pixels, model: Served, *, padded: bool) -> tuple[Pixels, Tensor]:
+    """Return what the view shows of a picture, and the generator's input (C, h, w) made of it.
+
+    With `padded` the input is mirrored at right and bottom to fit the size rule.
+    """
+    seen = model.view.look(rgb)
+    return seen, model.view.to_tensor(model.rule.pad(seen) if padded else seen)
 
 
 def _encode(
