@@ -23,6 +23,7 @@ from app.pace import Place
 from app.tiling import run_tiled, tile_count, work_pixels
 from models import images
 from models.errors import ImageTooLarge
+from models.family import without_margins
 from models.images import Format, Header, Picture
 
 if TYPE_CHECKING:
@@ -235,9 +236,7 @@ def _encode(
     """Crop, finish, rejoin the transparency and encode."""
     height, width = picture.rgb.shape[:2]
     if isinstance(answer, Tensor):
-        scale = plan.model.scale
-        seen_height, seen_width = seen.shape[:2]
-        answer = answer[:, : seen_height * scale, : seen_width * scale]
+        answer = without_margins(answer, seen, plan.model.scale)
         answer = plan.model.view.to_rgb(answer, seen, picture.rgb)
     if plan.finish:
         answer = plan.finish(answer, picture.rgb)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from models import images
 from models.checkpoint import load_generator
-from models.family import SizeRule
+from models.family import SizeRule, without_margins
 from models.images import Format, Limits, Picture, Pixels
 from models.views import View, view_of
 
@@ -39,7 +39,7 @@ def create_app(files: Mapping[str, Path], device: torch.device) -> FastAPI:
         batch = to_batch(seen, view, model.family.size_rule(model.config))
         with torch.inference_mode():
             made = model.module(batch.to(device))
-        answer = cropped(made, seen, model.family.scale(model.config))
+        answer = without_margins(made[0], seen, model.family.scale(model.config))
         rgb = view.to_rgb(answer, seen, picture.rgb)
         content = images.encode(Picture(rgb, None, picture.format), format)
         return Response(content, media_type=f"image/{format}")
@@ -57,12 +57,6 @@ Body = Annotated[bytes, Depends(_read)]
 def to_batch(seen: Pixels, view: View, rule: SizeRule) -> Tensor:
     """Turn what a view shows, uint8 (H, W, 3), into a batch of one, mirrored to fit `rule`."""
     return view.to_tensor(rule.pad(seen))[None]
-
-
-def cropped(batch: Tensor, seen: Pixels, scale: int) -> Tensor:
-    """Return the answer to `seen` (H, W, 3), (C, scale * H, scale * W), from its batch of one."""
-    height, width = seen.shape[:2]
-    return batch[0, :, : height * scale, : width * scale]
 
 
 def _main() -> None:

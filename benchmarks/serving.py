@@ -28,11 +28,11 @@ from app.installation import open_registry
 from app.logs import configure_logs
 from app.opening import Served
 from app.service import Service
-from benchmarks.baseline import cropped, to_batch
+from benchmarks.baseline import to_batch
 from benchmarks.common import ENDPOINTS, Process, add_options, machine, photo, post, prepare, serve
 from benchmarks.report import HEADER, Row, psnr_db
 from models import images
-from models.family import Task
+from models.family import Task, without_margins
 from models.images import Format, Limits
 
 
@@ -96,7 +96,7 @@ class Bench:
     async def _compare(self) -> dict[str, float]:
         """Hold lossless answers against the in-process one: JPEG would add its own differences."""
         model = self._model
-        answer = cropped(model.engine(self._batch), self._seen, model.scale)
+        answer = without_margins(model.engine(self._batch)[0], self._seen, model.scale)
         forward = model.view.to_rgb(answer, self._seen, self._rgb)
         answers = {"forward": forward}
         for name, arm in self._encoded("png").items():

@@ -35,7 +35,7 @@ from models.evaluation_data import (
 )
 from models.face_evaluation import face_tables
 from models.families.style.objective import PerceptualTerms, StyleConfig
-from models.family import Task
+from models.family import Task, without_margins
 from models.features import load_vgg16
 from models.images import Pixels
 from models.protocols import (
@@ -158,8 +158,7 @@ def answerer(loaded: LoadedGenerator, device: torch.device) -> Answer:
     @torch.no_grad()
     def answer(picture: Pixels) -> Pixels:
         seen = view.look(picture)
-        height, width = seen.shape[:2]
         output = module(view.to_tensor(rule.pad(seen))[None].to(device))[0].cpu()
-        return view.to_rgb(output[:, : height * scale, : width * scale], seen, picture)
+        return view.to_rgb(without_margins(output, seen, scale), seen, picture)
 
     return answer

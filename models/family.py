@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from torch import nn
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from models.objective import Objective
@@ -59,6 +59,12 @@ class SizeRule:
         to_height, to_width = self.padded(height, width)
         margins = ((0, to_height - height), (0, to_width - width), (0, 0))
         return np.pad(rgb, margins, mode="reflect")
+
+
+def without_margins(answer: Tensor, rgb: NDArray[np.uint8], scale: int) -> Tensor:
+    """Return (..., scale * H, scale * W), the part of an answer to padded (H, W, 3) that counts."""
+    height, width = rgb.shape[:2]
+    return answer[..., : height * scale, : width * scale]
 
 
 class Config(BaseModel):
