@@ -43,6 +43,7 @@ _PAINTED = Crop(_SCENE, 0.12, 0.0, 1.0)
 _FACE = Crop(_PORTRAIT, 0.17, 0.1, 0.66)
 _CROPS = {
     "photo2monet": _PAINTED,
+    "monet2photo": Crop("monet_photo/testA/4ad8b366c1.jpg", 0.0, 0.0, 1.0),
     "colorize": _PAINTED,
     "srresnet-x4": Crop("photos/debian_photos/mate_LadyBird.jpg", 0.98, 0.35, 0.32),
     "srgan-x4": Crop("photos/debian_photos/mate_YellowFlower.jpg", 1.1, 0.5, 0.45),

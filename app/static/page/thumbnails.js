@@ -8,6 +8,7 @@ export const THUMBNAILS = new Set([
   "face-identity",
   "face-surroundings",
   "horse2zebra",
+  "monet2photo",
   "photo2monet",
   "restore",
   "srgan-x4",
