@@ -31,6 +31,9 @@ from models.sampling import Sample, batches
 from models.state import load_state, save_state
 
 STATE_FILE = "state.safetensors"
+_FIXED = ("family", "generator", "objective", "seed")
+_FIXED_TRAINING = ("optimizer", "betas")
+"""Keys of a recipe that must be those of the state that its training goes on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +255,9 @@ class _Run:
         batch = {k: torch.stack([d[k] for d in drawn]).to(self.device) for k in drawn[0]}
         generators = self.published()
         generators.eval()
-        columns = self.objective.preview(dict(generators.items()), batch)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):  # training must not depend on when samples are due
+            columns = self.objective.preview(dict(generators.items()), batch)
         generators.train()
         return columns
 
@@ -267,7 +272,6 @@ class _Run:
                 "recipe": self.recipe.model_dump(mode="json"),
                 "step": self.step,
                 "seconds": self.seconds,
-                "ranks": self.ranks,
                 "networks": {kind: part.state_dict() for kind, part in self._parts().items()},
                 "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
                 "ema": self.ema.state_dict() if self.ema else None,
@@ -281,8 +285,9 @@ class _Run:
         state = load_state(self.folder / STATE_FILE)
         kept = state["recipe"]
         mine = self.recipe.model_dump(mode="json")
-        changed = [
-            key for key in ("family", "generator", "objective", "seed") if kept[key] != mine[key]
+        changed = [key for key in _FIXED if kept[key] != mine[key]]
+        changed += [
+            key for key in _FIXED_TRAINING if kept["training"].get(key) != mine["training"][key]
         ]
         if changed:
             raise InvalidRecipe(f"the folder holds a training with another {', '.join(changed)}")

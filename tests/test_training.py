@@ -144,7 +144,7 @@ def test_learns(stage: str, data_root: Path, tmp_path: Path):
 @by_stage
 def test_resumes_bit_for_bit(stage: str, data_root: Path, tmp_path: Path):
     """Stopped after 4 of 8 steps and resumed, a training ends where an uninterrupted one does."""
-    recipe = tiny_recipe(stage, steps=8)
+    recipe = tiny_recipe(stage, steps=8, sample_every=4)
     whole, halves = tmp_path / "whole", tmp_path / "halves"
     made = run(recipe, whole, data_root)
     assert run(recipe, halves, data_root, stop_after=4) == {}
@@ -287,6 +287,14 @@ def test_another_recipe_in_the_folder(data_root: Path, tmp_path: Path):
     other = other.model_copy(update={"generator": other.generator | {"blocks": 2}})
     with pytest.raises(InvalidRecipe, match="generator"):
         run(other, tmp_path, data_root)
+
+
+@pytest.mark.parametrize("options", [{"optimizer": "muon"}, {"betas": (0.8, 0.99)}])
+def test_another_optimizer_in_the_folder(options: dict[str, Any], data_root: Path, tmp_path: Path):
+    """Moments of another optimizer are refused, not misread."""
+    run(tiny_recipe("srgan-regression"), tmp_path, data_root, stop_after=1)
+    with pytest.raises(InvalidRecipe, match=next(iter(options))):
+        run(tiny_recipe("srgan-regression", **options), tmp_path, data_root)
 
 
 def test_run_folder(data_root: Path, tmp_path: Path):
