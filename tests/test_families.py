@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from models.blocks import NearestConv, PatchGAN, as_displayed, norm_layer, parameter_count
@@ -207,6 +208,13 @@ def test_no_spot_stands_out_of_a_clipped_norm():
     features[:, :, 5, 7] = 1e4
     assert norm_layer("instance", 2)(features).max() > 60
     assert norm_layer("instance", 2, clip=6.0)(features).max() == 6
+
+
+@pytest.mark.parametrize("norm", ["batch", "instance_affine", "none"])
+def test_a_clip_is_in_standard_deviations(norm: str):
+    """Normalisations whose answers are not in standard deviations refuse a clip."""
+    with pytest.raises(ValidationError, match=f"clip.*{norm}"):
+        family("cyclegan").generator_config(norm=norm, clip=6.0)
 
 
 def test_enlarging_is_the_same_in_training_and_after():

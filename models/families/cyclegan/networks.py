@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.blocks import (
@@ -24,7 +26,8 @@ class ResNetConfig(Config):
     Attributes:
         blocks: residual blocks, 6 for 128 px and 9 for 256 px in the paper.
         dropout: rate inside the residual blocks; active in training only.
-        clip: bound of what the normalisations give, in standard deviations (see `norm_layer`).
+        clip: bound of what the normalisations give, in standard deviations (see `norm_layer`);
+            with `norm` "instance" only, as another's answers are not in those.
         view_px: a picture with more pixels than a square of this side is shown to the generator
             as a small copy (`models.views.ReducedView`); None shows it every picture as it is.
     """
@@ -38,6 +41,12 @@ class ResNetConfig(Config):
     dropout: float = Field(0.0, ge=0, lt=1)
     clip: float | None = Field(None, gt=0)
     view_px: int | None = Field(None, ge=64, le=1024)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.clip is not None and self.norm != "instance":
+            raise ValueError(f'clip bounds norm = "instance", not "{self.norm}"')
+        return self
 
 
 class ResNetGenerator(nn.Module):
