@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,6 +86,10 @@ class PairedSamples(Samples):
 
 def _equally_named(first: list[Path], second: list[Path]) -> list[tuple[int, int]]:
     """Index pairs of the files that have the same name, apart from the suffix."""
+    for paths in (first, second):
+        name, times = Counter(path.stem for path in paths).most_common(1)[0]
+        if times > 1:
+            raise InvalidDataset(f"{times} pictures are called {name}: whose partner is unclear")
     partners = {path.stem: index for index, path in enumerate(second)}
     pairs = [(i, partners.pop(path.stem)) for i, path in enumerate(first) if path.stem in partners]
     if not pairs:

@@ -122,6 +122,15 @@ def test_two_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture):
         assert target - condition == pytest.approx(5, abs=1e-3)
 
 
+def test_two_pictures_of_one_name(tmp_path: Path):
+    """Of two pictures called alike on one side, none is paired by chance."""
+    for folder in ("drawn", "more", "real"):
+        write(tmp_path / folder / "one.png", gradient(40, 40))
+    data = PAIRS.model_copy(update={"train": ("drawn", "more"), "targets": ("real",)})
+    with pytest.raises(InvalidDataset, match="2 pictures are called one"):
+        open_samples(data, tmp_path, seed=0)
+
+
 def test_two_folders_that_do_not_fit(tmp_path: Path):
     """Two folders without a common name, and a pair of two sizes, are InvalidDataset."""
     data = PAIRS.model_copy(update={"train": ("drawn",), "targets": ("real",)})
