@@ -67,8 +67,8 @@ def evaluate(
     Args:
         loaded: the model; moved to `device`, as are `rivals`.
         data_root: what the card's paths are relative to.
-        features: VGG16 weights; None takes torchvision's, except that upscalers then go without
-            the perceptual figure.
+        features: VGG16 weights for a model whose recipe names none; None takes torchvision's,
+            except that upscalers then go without the perceptual figure.
         limit: use at most this many pictures of a folder, evenly spaced in the order of names.
         steps: steps of direct optimisation that a style is compared with.
         device: where to run; None is the CPU.
@@ -83,6 +83,8 @@ def evaluate(
         MissingFeatures: no VGG16 weights are at hand.
     """
     device = device or torch.device("cpu")
+    if named := (loaded.header.card.get("recipe") or {}).get("features"):
+        features = data_root / named
     name = loaded.header.name
     table = loaded.header.card.get("evaluation", {})
     contenders = {name: loaded, **(rivals or {})}
@@ -103,8 +105,6 @@ def evaluate(
             for folder in parse_test(UpscaleTest, table).sets
         ]
     recipe = recipe_of(loaded)
-    if recipe.features:
-        features = data_root / recipe.features
     match recipe.data:
         case ContentData():
             content = parse_test(StylizeTest, table)

@@ -54,9 +54,9 @@ def _small_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "KID_PX", 32)
 
 
-def model_file(folder: Path, stage: str, tests: Any = None) -> Path:
-    """Write an untrained model with the card that the training writes."""
-    recipe = tiny_recipe(stage)
+def model_file(folder: Path, stage: str, tests: Any = None, **changes: Any) -> Path:
+    """Write an untrained model with the card that the training of a changed recipe writes."""
+    recipe = tiny_recipe(stage).model_copy(update=changes)
     config = recipe.generator_config()
     card = {"recipe": recipe.model_dump(mode="json", exclude={"card"})}
     card["evaluation"] = TESTS[stage] if tests is None else tests
@@ -119,6 +119,13 @@ def test_the_limit(tmp_path: Path, data: Path, limit: int, count: int):
     path = model_file(tmp_path, "srgan-regression")
     (table,) = evaluate(load_generator(path), data, limit=limit)
     assert f"{count} pictures" in table.title
+
+
+def test_the_features_of_the_recipe(tmp_path: Path, data: Path):
+    """VGG16 weights that a recipe names come before those of the command line."""
+    path = model_file(tmp_path, "srgan-regression", features="vgg16.safetensors")
+    (table,) = evaluate(load_generator(path), data, features=tmp_path / "none.safetensors")
+    assert list(table.protocols) == ["PSNR", "SSIM", "perceptual"]
 
 
 def test_upscalers_need_no_card(tmp_path: Path, data: Path):
