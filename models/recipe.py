@@ -265,7 +265,7 @@ def _parse_change(change: str) -> dict[str, Any]:
 
 def _merge(table: dict[str, Any], change: dict[str, Any]) -> None:
     for key, value in change.items():
-        if isinstance(value, dict) and isinstance(table.get(key), dict):
+        if value and isinstance(value, dict) and isinstance(table.get(key), dict):
             _merge(table[key], value)
         else:
             table[key] = value

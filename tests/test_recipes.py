@@ -100,6 +100,12 @@ def test_changes(root: Path):
     assert recipe.generator_config().depth == 7
 
 
+def test_empties_a_table(root: Path):
+    """A table replaced by an empty one is empty: a stage can begin without the one before."""
+    assert load_recipe(root / "recipes" / "wave.toml").initial
+    assert not load_recipe(root / "recipes" / "wave.toml", ["initial={}"]).initial
+
+
 @pytest.mark.parametrize("change", ["training.steps", "=3", "a b=3", "training.steps.x=1"])
 def test_changes_that_are_none(root: Path, change: str):
     """A change that is not table.key=value, or of no known key, is InvalidRecipe."""
