@@ -102,7 +102,7 @@ class UnsupportedEncoding(ServiceError):
 
 
 class UploadTooLarge(ServiceError):
-    """The body is longer than `max_upload_bytes`, or a dataset's than `max_dataset_bytes`."""
+    """The body is longer than pictures', data sets' or JSON may be."""
 
 
 class DatasetNotFound(ServiceError):

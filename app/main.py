@@ -36,6 +36,8 @@ from app.routes import (
 from app.service import Service
 from app.settings import Settings
 
+_MAX_JSON_BYTES = 256 * 1024
+"""It is parsed on the event loop, into much memory, before the caller's scope is known."""
 _CORS_ASKED = [
     "Authorization",
     "Content-Type",
@@ -115,9 +117,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         page,
     ):
         app.include_router(module.router)
+    of_json = ("of JSON", _MAX_JSON_BYTES)
     body_limits = {
         "": ("max_upload_bytes", settings.max_upload_bytes),
         datasets.PATH: ("max_dataset_bytes", settings.max_dataset_bytes),
+        training.router.prefix: of_json,
+        models.router.prefix: of_json,
     }
     app.add_middleware(BodyLimit, limits=body_limits)
     app.add_middleware(LimitRates, rates=running.rates)

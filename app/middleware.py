@@ -91,7 +91,7 @@ class Observe:
 class BodyLimit:
     """Refuses a body longer than its path's limit: by its declared length, else as it arrives.
 
-    `limits` names the setting and its bytes by path, "" for every other.
+    `limits` names the limit and its bytes by the first two parts of the path, "" for every other.
     """
 
     def __init__(self, app: ASGIApp, limits: Mapping[str, tuple[str, int]]) -> None:
@@ -102,9 +102,9 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        path = path_of(scope)
-        setting, max_bytes = self.limits.get(path, self.limits[""])
-        error = UploadTooLarge(f"the limit ({setting}) is {max_bytes:,} bytes")
+        part = "/".join(path_of(scope).split("/")[:3])
+        name, max_bytes = self.limits.get(part, self.limits[""])
+        error = UploadTooLarge(f"the limit ({name}) is {max_bytes:,} bytes")
         declared = Headers(scope=scope).get("content-length", "0")
         if declared.isdecimal() and int(declared[:20]) > max_bytes:
             await problem_of(error)(scope, receive, send)
