@@ -74,12 +74,15 @@ class Catalog:
                 log.exception("the models could not be listed")
             await asyncio.sleep(interval_s)
 
-    async def switch(self, version: ModelVersion, record: Callable[[], object]) -> Served:
-        """Open `version`, `record` its promotion and serve it; an error changes nothing.
+    async def switch(
+        self, find: Callable[[], ModelVersion], record: Callable[[], object]
+    ) -> Served:
+        """Open the version that is found, `record` its promotion and serve it, one at a time.
 
-        Raises what `open_version` and `record` raise.
+        An error changes nothing. Raises what `find`, `open_version` and `record` raise.
         """
         async with self._switching:
+            version = await asyncio.to_thread(find)
             served = self._served.get(version.name)
             if served is None or served.version.version != version.version:
                 served = await self._in_builder(

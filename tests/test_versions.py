@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,16 @@ def test_promote_and_roll_back(client: TestClient, registry: Registry) -> None:
     client.post(f"{NIGHT}/promote", json={"version": 1})
     client.post(f"{NIGHT}/rollback")
     assert client.post(f"{NIGHT}/rollback").json()["code"] == "model_not_found"
+
+
+def test_two_roll_backs_at_once(client: TestClient, registry: Registry, home: Path) -> None:
+    """Of two at the same time each answers with the version that it brought back."""
+    registry.promote("starry-night", publish(registry, home))
+    with ThreadPoolExecutor() as pool:
+        answers = pool.map(lambda _: client.post(f"{NIGHT}/rollback").json()["version"], range(2))
+    assert sorted(answers) == [1, 2]
+    assert registry.resolve("starry-night").version == 1
+    assert answering(client) == "starry-night@1"
 
 
 def test_only_the_serving_version_answers(client: TestClient) -> None:

@@ -16,6 +16,7 @@ from app.opening import Served
 from app.schemas import MAX_VERSION, ModelDetails, ModelSummary, Promotion, VersionSummary, problems
 from app.service import Service
 from app.visible import check_visible
+from models.registry import ModelVersion
 
 Name = Annotated[str, Path(examples=["starry-night"])]
 
@@ -76,11 +77,15 @@ async def promote(
     """
     await _check_own(service, name, caller)
     registry = service.registry
-    version = await asyncio.to_thread(registry.resolve, f"{name}@{promotion.version}")
-    if not promotion.force:
-        registry.check_gate(version)
+
+    def find() -> ModelVersion:
+        version = registry.resolve(f"{name}@{promotion.version}")
+        if not promotion.force:
+            registry.check_gate(version)
+        return version
+
     record = partial(registry.promote, name, promotion.version, force=promotion.force)
-    return ModelSummary(**_summary(await service.catalog.switch(version, record)))
+    return ModelSummary(**_summary(await service.catalog.switch(find, record)))
 
 
 @router.post("/{name}/rollback", responses=problems(404, 422))
@@ -88,8 +93,9 @@ async def rollback(name: Name, service: ServiceDep, caller: Train) -> ModelSumma
     """Let the version serve that was promoted before the present one; answers once it does."""
     await _check_own(service, name, caller)
     registry = service.registry
-    version = await asyncio.to_thread(registry.previous, name)
-    served = await service.catalog.switch(version, partial(registry.rollback, name))
+    served = await service.catalog.switch(
+        partial(registry.previous, name), partial(registry.rollback, name)
+    )
     return ModelSummary(**_summary(served))
 
 

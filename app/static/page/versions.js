@@ -5,6 +5,7 @@ import { button, byId, figure, make } from "./dom.js";
 import { guarded } from "./problems.js";
 
 let onModels = () => {};
+let changing = false;
 
 /** Set the view up; `onChange` is called when another version serves. */
 export function startVersions(onChange) {
@@ -92,7 +93,10 @@ async function showSamples(image, job) {
 }
 
 async function change(name, work, remedies) {
+  if (changing) return;
+  changing = true; // a second click would take back one change more
   const done = await guarded(byId("versions-problem"), async () => [await work()], remedies);
+  changing = false;
   if (!done) return;
   await showVersions(name);
   onModels();
