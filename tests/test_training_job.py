@@ -175,6 +175,22 @@ def test_a_full_disk_is_told_as_such_and_resumed(home: Path, dataset: str) -> No
     assert start(home, request).run(now)["published"] == "tiny@1"
 
 
+def test_an_event_is_recorded_whole_or_not_at_all(home: Path) -> None:
+    """A line for which the disk had no room leaves no half of itself before the next one."""
+    folder = JobFolder(home, JOB)
+    folder.open_events()
+    folder.append("first")
+    room = folder.events_file.stat().st_size + 20
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        folder.append("second")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    folder.append("third")
+    assert [event.kind for event in folder.events()] == ["first", "third"]
+
+
 def test_a_vanished_dataset_is_named(home: Path, dataset: str) -> None:
     """A dataset deleted under a queued job fails it with a code of its own."""
     job = start(home, tiny_request(dataset))

@@ -10,6 +10,7 @@ Only the worker writes, and the API reads. Lines are appended whole and never ch
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import tempfile
@@ -48,9 +49,13 @@ class JobFolder:
     def append(self, kind: str, **data: Any) -> None:
         """Append an event; a full disk costs the event and not the training."""
         line = {"event": kind, "at": datetime.now(UTC).isoformat(timespec="milliseconds")} | data
+        text = (json.dumps(line) + "\n").encode()
         try:
-            with self.events_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            with self.events_file.open("ab", buffering=0) as file:
+                written = file.write(text)
+                if written < len(text):  # of a disk that is full now, or the next line would go on
+                    file.truncate(file.tell() - written)
+                    raise OSError(errno.ENOSPC, "no room for the whole line")
         except OSError as error:
             log.warning("event %s is not recorded: %s", kind, error)
 
