@@ -85,13 +85,14 @@ class PairedSamples(Samples):
 
 
 def _equally_named(first: list[Path], second: list[Path]) -> list[tuple[int, int]]:
-    """Index pairs of the files that have the same name, apart from the suffix."""
-    for paths in (first, second):
-        name, times = Counter(path.stem for path in paths).most_common(1)[0]
+    """Index pairs of the files that have the same name, whatever its case and suffix."""
+    names, partner_names = ([path.stem.casefold() for path in paths] for paths in (first, second))
+    for side in (names, partner_names):
+        name, times = Counter(side).most_common(1)[0]
         if times > 1:
             raise InvalidDataset(f"{times} pictures are called {name}: whose partner is unclear")
-    partners = {path.stem: index for index, path in enumerate(second)}
-    pairs = [(i, partners.pop(path.stem)) for i, path in enumerate(first) if path.stem in partners]
+    partners = {name: index for index, name in enumerate(partner_names)}
+    pairs = [(i, partners.pop(name)) for i, name in enumerate(names) if name in partners]
     if not pairs:
         raise InvalidDataset("no picture has one of the same name in the targets' folder")
     if alone := len(first) + len(second) - 2 * len(pairs):

@@ -107,11 +107,11 @@ def test_side_by_side_pairs(data_root: Path, direction: str):
 
 
 def test_two_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    """Pairs from two folders go by name, so a picture that is missing or broken shifts no other."""
+    """Pairs go by name, whatever its case, so one that is missing or broken shifts no other."""
     for index, level in enumerate((50, 100, 150)):
-        write(tmp_path / "drawn" / f"{index}.png", np.full((40, 40, 3), level, np.uint8))
-        write(tmp_path / "real" / f"{index}.png", np.full((40, 40, 3), level + 5, np.uint8))
-    (tmp_path / "drawn" / "0.png").write_bytes(b"broken")
+        write(tmp_path / "drawn" / f"Img{index}.png", np.full((40, 40, 3), level, np.uint8))
+        write(tmp_path / "real" / f"img{index}.png", np.full((40, 40, 3), level + 5, np.uint8))
+    (tmp_path / "drawn" / "Img0.png").write_bytes(b"broken")
     data = PAIRS.model_copy(update={"train": ("drawn",), "targets": ("real",)})
     with caplog.at_level(logging.WARNING):
         samples = open_samples(data, tmp_path, seed=0)
