@@ -23,7 +23,7 @@ SEALED = "/docs/examples/sealed.png"
 
 _BINARY = {"type": "string", "format": "binary"}
 _IMAGES: dict[str, Any] = {f"image/{name}": {"schema": _BINARY} for name in get_args(Format)}
-_IMAGE_PROBLEMS = [status for status in PROBLEMS if status not in (401, 403, 409, 429, 507)]
+_IMAGE_PROBLEMS = [status for status in PROBLEMS if status not in (401, 403, 409, 421, 429, 507)]
 _IMAGE_HEADERS = {
     "X-Model": "name@version",
     "X-Weights-SHA256": "of the weights file",

@@ -52,6 +52,14 @@ class ScopeMissing(ServiceError):
         self.challenge = f'{_BEARER}, error="insufficient_scope", scope="{scopes}"'
 
 
+class ForeignPage(ServiceError):
+    """Another site's web page asks for a change, where no key tells who asks."""
+
+
+class WrongHost(ServiceError):
+    """The request is for a name that DNS may give to anyone, and the service is on loopback."""
+
+
 class NameTaken(ServiceError):
     """A model of that name belongs to others."""
 
@@ -214,6 +222,8 @@ KINDS: dict[type[AnamorphError], Kind] = {
     ServiceError: Kind(400, "bad_request", "The request cannot be answered"),
     Unauthenticated: Kind(401, "unauthenticated", "A key is needed"),
     ScopeMissing: Kind(403, "scope_missing", "The key is not for this"),
+    ForeignPage: Kind(403, "foreign_page", "Another site's page may not do this"),
+    WrongHost: Kind(421, "wrong_host", "The service is not called that"),
     NameTaken: Kind(409, "name_taken", "The name is taken"),
     KeysUnavailable: Kind(503, "keys_unavailable", "The keys cannot be checked"),
     BadMultipart: Kind(400, "bad_multipart", "The multipart body does not parse"),

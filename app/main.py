@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app import errors
-from app.access import HEADER, AskForKey, open_keys
+from app.access import HEADER, AskForKey, is_loopback, open_keys
 from app.accounts import Account
 from app.installation import code_version
 from app.logs import configure_logs
@@ -35,6 +35,7 @@ from app.routes import (
 )
 from app.service import Service
 from app.settings import Settings
+from app.web_pages import RefuseForeignPages
 
 _MAX_JSON_BYTES = 256 * 1024
 """It is parsed on the event loop, into much memory, before the caller's scope is known."""
@@ -128,11 +129,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(LimitRates, rates=running.rates)
     limits = Account("", settings.requests_per_minute, settings.compute_s_per_minute)
     app.add_middleware(AskForKey, keys=keys, limits=limits)
+    origins = settings.cors_origins.split(",") if settings.cors_origins else []
+    if keys is None:
+        on_loopback = is_loopback(settings.host) and not settings.insecure
+        app.add_middleware(RefuseForeignPages, origins=origins, on_loopback=on_loopback)
     app.add_middleware(Leave, leaving=app.state.leaving)
-    if settings.cors_origins:
+    if origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=settings.cors_origins.split(","),
+            allow_origins=origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=_CORS_ASKED,
             expose_headers=_CORS_TOLD,

@@ -24,7 +24,9 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         components["schemas"].pop(name, None)
     for path in document["paths"].values():
         for operation in path.values():
-            anywhere = problems(401, 403, 429, 503) if "security" in operation else {}
+            anywhere = problems(421)
+            if "security" in operation:
+                anywhere |= problems(401, 403, 429, 503)
             if "requestBody" in operation:
                 anywhere |= problems(400, 413)
             if "422" in operation["responses"]:
