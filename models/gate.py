@@ -121,8 +121,15 @@ def gate(
     )
 
 
-def _purpose(loaded: LoadedGenerator) -> tuple[Task, int]:
-    return loaded.family.task, loaded.family.scale(loaded.config)
+def _purpose(loaded: LoadedGenerator) -> tuple[Task, int, str]:
+    return loaded.family.task, loaded.family.scale(loaded.config), _stage(loaded)
+
+
+def _stage(loaded: LoadedGenerator) -> str:
+    """Return whether an upscaler is to be right (regression) or to look right (adversarial)."""
+    card = loaded.header.card
+    stage = card.get("recipe", {}).get("objective", {}).get("stage", card.get("stage"))
+    return str(stage or "regression")
 
 
 def _renamed(table: Table, names: Mapping[str, str]) -> Table:
@@ -132,9 +139,9 @@ def _renamed(table: Table, names: Mapping[str, str]) -> Table:
 def _metric(loaded: LoadedGenerator, tables: Sequence[Table]) -> str:
     columns = tables[0].protocols
     if loaded.family.task is Task.UPSCALE:
-        card = loaded.header.card
-        stage = card.get("recipe", {}).get("objective", {}).get("stage", card.get("stage"))
-        return "perceptual" if stage == "adversarial" and "perceptual" in columns else "PSNR"
+        return (
+            "perceptual" if _stage(loaded) == "adversarial" and "perceptual" in columns else "PSNR"
+        )
     return next(column for column in ("L1", "KID", "objective", "chroma") if column in columns)
 
 

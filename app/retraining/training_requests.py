@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any
 
 from app.access import OPERATOR, Caller
@@ -81,6 +82,7 @@ _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
 # pix2pix has one generator, whose direction is a matter of the data.
 _KEYS = {"pix2pix": "AtoB", "srgan": "upscale", "style": "stylize"}
 _DATA_KEYS = {"load_px", "max_load_px", "crop_px", "min_factor", "flip", "style_px"}
+_STAGED_CARD = {"stage", "regression_model"}
 _FINE_TUNING = (
     0.1  # of the family's learning rate, so that a base model is not shaken off its place
 )
@@ -113,6 +115,7 @@ def recipe_of(
     if "steps" in asked.training:
         raise InvalidRecipe("training.steps: give steps or minutes beside the hyperparameters")
     defaults = _DEFAULTS["colours" if data["kind"] == "colours" else request.family]
+    stage, staged_card = _stage(asked.objective, base)
     training = defaults["training"] | _REPORTS | asked.training
     if base and "learning_rate" not in asked.training:
         training["learning_rate"] *= _FINE_TUNING
@@ -127,9 +130,9 @@ def recipe_of(
             "data": defaults["data"] | data | asked.data,
             "generator": (base.header.generator if base else defaults["generator"])
             | asked.generator,
-            "objective": defaults["objective"] | asked.objective,
+            "objective": defaults["objective"] | stage | asked.objective,
             "training": training,
-            "card": {"evaluation": evaluation},
+            "card": {"evaluation": evaluation} | staged_card,
         }
     )
     if recipe.objective.get("frozen") == model_key(request):
@@ -167,6 +170,26 @@ def _initial(
                 if fits and caller.may_use(found.owner):
                     initial[_opposite(request)] = f"{found.name}@{found.version}"
     return initial
+
+
+def _stage(
+    asked: Mapping[str, Any], base: ModelVersion | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What an upscaler's training takes from its base to be of its stage: objective and card.
+
+    An adversarial one stays adversarial, and the counterpart of what it came from, so that `detail`
+    goes on leading from the one to the other.
+    """
+    if base is None:
+        return {}, {}
+    card = base.header.card
+    objective = card.get("recipe", {}).get("objective", {})
+    was = objective.get("stage")
+    if asked.get("stage", was) != "adversarial":
+        return {}, {}
+    if was != "adversarial":
+        return {}, {"stage": "adversarial", "regression_model": base.name}
+    return objective, {key: card[key] for key in _STAGED_CARD if key in card}
 
 
 def _opposite(request: TrainingRequest) -> str:
