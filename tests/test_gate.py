@@ -131,6 +131,9 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, held_out: Path) -> N
     assert not verdict.passed
     assert "something else" in verdict.reason
     assert (verdict.new, verdict.serving) == (0, None)
+    adversarial = version(tmp_path / "serving", "srgan-regression", 9)
+    amend_card(adversarial, {"stage": "adversarial"})
+    assert "something else" in gate(upscaler, adversarial, held_out, features=None).reason
 
 
 def test_a_broken_figure_never_passes(

@@ -123,7 +123,9 @@ def test_from_zip_to_promoted_version(
     assert sheet.evaluate("image => image.decode().then(() => image.naturalWidth)") > 1000
     assert page.locator("#dataset-problem .problem").count() == 0
 
-    assert page.get_by_label("Start from").input_value() == NAME
+    assert page.get_by_label("Start from").input_value() == ""
+    assert page.get_by_label("Call it").input_value() == "my-facades"
+    page.get_by_label("Start from").select_option(NAME)
     assert page.get_by_label("Call it").input_value() == NAME
     page.get_by_label("Direction").select_option("BtoA")
     steps, hyperparameters = (60, REAL) if is_for_show else (25, TINY)

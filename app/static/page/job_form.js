@@ -50,8 +50,8 @@ const family = () => FAMILIES[chosen()?.kind];
 function showFamily() {
   const bases = models.filter((model) => model.family === family());
   const options = bases.map(({ name }) => new Option(name, name));
+  // Nothing is chosen first: a training under a model's name is to replace that.
   byId("job-base").replaceChildren(new Option("nothing", ""), ...options);
-  byId("job-base").value = bases[0]?.name ?? "";
   byId("job-direction-label").hidden = !DIRECTED.includes(family());
   proposeName();
 }
