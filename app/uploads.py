@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TypeVar
@@ -29,7 +30,12 @@ _MAX_FIELDS = 32
 
 
 class _Parser(MultiPartParser):
-    """Starlette's, but a body without its closing boundary is an error that closes its files."""
+    """Starlette's, but a body without its closing boundary is an error that closes its files.
+
+    Files stay in memory, where the budget counts them, and fill no disk that it knows nothing of.
+    """
+
+    spool_max_size = sys.maxsize
 
     def __init__(
         self, request: Request, max_field_bytes: int = PictureParams.max_field_bytes

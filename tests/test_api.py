@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import tempfile
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -59,6 +60,17 @@ def test_the_answer_has_the_inputs_format(client: TestClient, kind: str) -> None
     response = client.post("/v1/upscale", files={"image": encoded(photo(), kind)})
     assert opened(response).format == kind.upper()
     assert response.headers["content-type"] == f"image/{kind}"
+
+
+def test_an_upload_needs_no_disk(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture of megabytes is taken where no temporary file can be made."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    data = encoded(photo(700, 700), "tiff")
+    assert len(data) > 2**20
+    response = client.post("/v1/stylize?style=starry-night&format=jpeg", files={"image": data})
+    assert opened(response).size == (700, 700)
 
 
 @pytest.mark.parametrize("kind", get_args(Format))
