@@ -42,9 +42,11 @@ class Plan:
     Attributes:
         model: the generator to run.
         scale: side of the answer over side of the input; at most the model's own.
-        finish: (the network's answer, the input) -> the endpoint's answer; None changes nothing.
+        finish: (the network's answer, the input) -> the endpoint's answer, which is then brought
+            to its size; None changes nothing.
         format: of the answer; None leaves it to the caller of `run`.
         quality: of the encoding, 1..100; None for the format's default.
+        box: the answer is reduced to fit into it, (height, width).
     """
 
     model: Served
@@ -52,6 +54,11 @@ class Plan:
     finish: Callable[[Pixels, Pixels], Pixels] | None
     format: Format | None
     quality: int | None
+    box: tuple[int, int] | None = None
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size of the answer to an upright picture."""
+        return images.fitted(height * self.scale, width * self.scale, self.box)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,8 @@ async def _run(
         answer_format = plan.format or choose_format(header.format)
         _check_answer(service, plan, height, width, answer_format)
         if share:
-            share.resize(len(data) + _predicted_bytes(model, header, answer_format == "jpeg"))
+            copied = plan.box is not None or answer_format != "jpeg"
+            share.resize(len(data) + _predicted_bytes(model, header, copied))
         seen_size = model.view.size(height, width)
         pixels = math.prod(seen_size)
         whole = model.view.small or pixels * model.scale**2 <= service.settings.whole_pixels
@@ -121,8 +129,10 @@ async def _run(
             foreseen_s = place.needs_s
         picture = await service.in_codecs(lambda: images.decode(data, limits))
         height, width = picture.rgb.shape[:2]  # upright
+        size = plan.size(height, width)
+        images.check_fits(*size, answer_format)
         if share and picture.alpha is not None:
-            share.resize(len(data) + _predicted_bytes(model, header, False))
+            share.resize(len(data) + _predicted_bytes(model, header, True))
         seen, tensor = await service.in_codecs(lambda: _look(picture.rgb, model, padded=whole))
     decode_s = time.monotonic() - started
 
@@ -145,12 +155,12 @@ async def _run(
 
     started = time.monotonic()
     encoded = await service.in_codecs(
-        lambda: _encode(done.value, seen, picture, plan, answer_format)
+        lambda: _encode(done.value, seen, picture, plan, size, answer_format)
     )
     result = Result(
         data=encoded,
         format=answer_format,
-        size=(height * plan.scale, width * plan.scale),
+        size=size,
         input_size=(height, width),
         model=model,
         compute=f"{model.compute}; tiles={tiles}; batch={done.batch_size}",
@@ -201,7 +211,8 @@ def _check_answer(
     service: Service, plan: Plan, height: int, width: int, answer_format: Format
 ) -> None:
     """Raise ImageTooLarge if the answer, or what the network makes for it, is beyond a limit."""
-    images.check_fits(height * plan.scale, width * plan.scale, answer_format)
+    if plan.box is None:  # how a picture fits into a box is known once it is upright
+        images.check_fits(*plan.size(height, width), answer_format)
     scale = plan.model.scale
     limit = service.settings.max_output_pixels
     if height * width * scale**2 > limit:
@@ -211,12 +222,13 @@ def _check_answer(
         )
 
 
-def _predicted_bytes(model: Served, header: Header, opaque_jpeg: bool) -> int:
+def _predicted_bytes(model: Served, header: Header, copied: bool) -> int:
     """Pixels of input and answer, beside the network's input or what encoding takes.
 
-    Per pixel, JPEG takes a byte for the file, other encodings a copy of four and three for it.
+    Per pixel, an opaque JPEG takes a byte for the file; what is `copied`, to be reduced or for
+    another encoding, takes four for that and three for the file.
     """
-    encoding = (1 if opaque_jpeg else 7) * model.scale**2
+    encoding = (7 if copied else 1) * model.scale**2
     per_pixel = 3 + 4 * model.scale**2 + max(_INPUT_BYTES, encoding)
     return header.height * header.width * per_pixel
 
@@ -231,16 +243,21 @@ def _look(rgb: Pixels, model: Served, *, padded: bool) -> tuple[Pixels, Tensor]:
 
 
 def _encode(
-    answer: Tensor | Pixels, seen: Pixels, picture: Picture, plan: Plan, answer_format: Format
+    answer: Tensor | Pixels,
+    seen: Pixels,
+    picture: Picture,
+    plan: Plan,
+    size: tuple[int, int],
+    answer_format: Format,
 ) -> bytes:
-    """Crop, finish, rejoin the transparency and encode."""
-    height, width = picture.rgb.shape[:2]
+    """Crop, finish, reduce, rejoin the transparency and encode."""
     if isinstance(answer, Tensor):
         answer = without_margins(answer, seen, plan.model.scale)
         answer = plan.model.view.to_rgb(answer, seen, picture.rgb)
     if plan.finish:
         answer = plan.finish(answer, picture.rgb)
+    answer = images.resize(answer, *size)
     alpha = picture.alpha
     if alpha is not None:
-        alpha = images.resize(alpha, height * plan.scale, width * plan.scale)
+        alpha = images.resize(alpha, *size)
     return images.encode(Picture(answer, alpha, picture.format), answer_format, plan.quality)

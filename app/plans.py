@@ -23,13 +23,7 @@ async def translate_plan(
 async def upscale_plan(service: Service, params: UpscaleParams, caller: Caller = OPERATOR) -> Plan:
     """The network for scale and detail; reduced where its own scale is larger than asked."""
     model = await service.catalog.upscaler(params.scale, params.detail, params.model, caller)
-
-    def reduce(answer: Pixels, original: Pixels) -> Pixels:
-        height, width = original.shape[:2]
-        return images.resize(answer, height * params.scale, width * params.scale)
-
-    finish = None if model.scale == params.scale else reduce
-    return Plan(model, params.scale, finish, params.format, params.quality)
+    return Plan(model, params.scale, None, params.format, params.quality)
 
 
 async def stylize_plan(service: Service, params: StylizeParams, caller: Caller = OPERATOR) -> Plan:

@@ -217,6 +217,17 @@ def resize(array: Pixels, height: int, width: int) -> Pixels:
     return _to_array(_image(array).resize((width, height), Image.Resampling.BICUBIC))
 
 
+def fitted(height: int, width: int, box: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the size that fits into a box, (height, width), in its own proportions.
+
+    It is never larger than it was, and the same without a box.
+    """
+    if box is None:
+        return height, width
+    factor = min(1.0, box[0] / height, box[1] / width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
 def with_luminance_of(stylized: Pixels, original: Pixels) -> Pixels:
     """Join the luma of `stylized` with the chroma of `original`; both uint8 (H, W, 3), YCbCr."""
     luma = Image.fromarray(stylized).convert("YCbCr").getchannel("Y")

@@ -361,6 +361,20 @@ def test_transparency_is_carried_through(client: TestClient) -> None:
     np.testing.assert_array_equal(np.asarray(answer.getchannel("A")), np.asarray(alpha))
 
 
+def test_openais_clients_can_have_it_smaller(client: TestClient) -> None:
+    """`size` of /v1/images/edits is for pictures with other faces, too, and for their alpha."""
+    clear = hopper()
+    clear.putalpha(200)
+    answer = client.post(
+        "/v1/images/edits",
+        files={"image": encoded(clear)},
+        data={"model": "face-surroundings", "size": "50x50"},
+    )
+    assert answer.headers["x-model"] == "face-surroundings@1"
+    image = Image.open(BytesIO(base64.b64decode(answer.json()["data"][0]["b64_json"])))
+    assert (image.size, image.mode) == ((42, 50), "RGBA")
+
+
 def with_metadata(kind: str, orientation: int = 1) -> bytes:
     """Grace Hopper with GPS, thumbnail, XMP, IPTC, comment and profile, all marked SECRET."""
     exif = Image.Exif()

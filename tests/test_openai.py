@@ -16,12 +16,14 @@ from fastapi.testclient import TestClient
 from openai import OpenAI
 from PIL import Image
 
+import app.engines
 from app.keys import KeyStore, Scope
 from app.main import create_app
+from models import images
 from models.checkpoint import amend_card
 from models.registry import Registry
 from test_server import Server
-from tiny import encoded, opened, photo, publish_models, tiny_settings
+from tiny import encoded, opened, photo, publish_models, tiny_settings, until_ready
 
 PHOTO = encoded(photo(24, 40))
 
@@ -116,6 +118,36 @@ def test_size_is_a_box_to_fit_into(client: OpenAI, size: str, expected: tuple[in
     image = edit(client, image=clear, model="srresnet-x4", size=size)
     assert image.size == expected
     assert image.mode == "RGBA"
+
+
+def test_what_is_reduced_is_the_models_own_answer(client: OpenAI, server: Server) -> None:
+    """With `size` the answer is that of the model's own endpoint, reduced once."""
+    own = opened(server.client.post("/v1/upscale?format=png", content=PHOTO))
+    image = edit(client, model="srresnet-x4", size="80x80")
+    assert np.array_equal(np.asarray(image), images.resize(np.asarray(own), 48, 80))
+
+
+def test_the_answer_may_be_longer_than_its_format_holds(client: OpenAI) -> None:
+    """Sides are refused by what the format can hold of them once they are reduced."""
+    long = encoded(photo(1, 4100))
+    image = edit(client, image=long, model="srresnet-x4", output_format="webp", size="9999x9999")
+    assert image.size == (9999, 2)
+    for size in ("auto", "99999x99999"):
+        with pytest.raises(openai.APIStatusError, match="a side of webp has at most 16,383"):
+            edit(client, image=long, model="srresnet-x4", output_format="webp", size=size)
+
+
+def test_the_answer_may_have_more_pixels_than_pillow_reads(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`size` bounds nothing but the answer: what is reduced is never read back from a file."""
+    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # as 178,956,970 are beyond a test
+    with TestClient(create_app(tiny_settings(home))) as client:
+        until_ready(client)
+        form = {"model": "srresnet-x4", "size": "80x80"}
+        answer = client.post("/v1/images/edits", files={"image": PHOTO}, data=form)
+    assert (answer.status_code, answer.json().get("size")) == (200, "80x48"), answer.text
 
 
 def test_what_clients_send_besides_is_taken(client: OpenAI) -> None:

@@ -35,7 +35,7 @@ from models.faces import Box, Face
 from models.families.anonymizer.conditions import pack_identity, pack_surroundings, signed
 from models.families.anonymizer.painter import FaceConfig
 from models.family import Task
-from models.images import Format, Pixels
+from models.images import Format, Picture, Pixels
 from models.obscuring import WAYS, hidden_region
 
 if TYPE_CHECKING:
@@ -93,8 +93,11 @@ async def anonymize(
     choose_format: Callable[[Format], Format] = same,
     share: Share | None = None,
     caller: Caller = OPERATOR,
+    box: tuple[int, int] | None = None,
 ) -> Anonymized:
     """Answer one upload without its faces; the event loop only waits.
+
+    The answer is reduced to fit into `box`, (height, width), which is not for one with a seal.
 
     Raises NoFace, InvalidParameter, InvalidPasscode, what `Catalog.for_task` raises, and as
     `inference.run` does.
@@ -108,12 +111,16 @@ async def anonymize(
     with service.batcher.announced():
         header = await service.in_codecs(partial(images.read_header, data, limits))
         answer_format = params.format or choose_format(header.format)
-        images.check_fits(header.height, header.width, answer_format)
+        if box is None:  # how a picture fits into a box is known once it is upright
+            images.check_fits(header.height, header.width, answer_format)
         _check_sealable(params, answer_format)
         if share:
             share.resize(len(data) + _predicted_bytes(header.height * header.width, params))
         picture = await service.in_codecs(partial(images.decode, data, limits))
     rgb = picture.rgb
+    height, width = rgb.shape[:2]
+    size = images.fitted(height, width, box)
+    images.check_fits(*size, answer_format)
     laps.end("decode")
 
     targets = await _targets(service, rgb, params, deadline)
@@ -135,7 +142,7 @@ async def anonymize(
     laps.end("forward")
 
     encoded = await service.in_codecs(
-        partial(images.encode, picture, answer_format, params.quality)
+        partial(_encode, picture, size, answer_format, params.quality)
     )
     laps.end("encode")
     if sealed and params.passcode is not None:
@@ -144,13 +151,12 @@ async def anonymize(
             partial(seal, encoded, answer_format, originals, passcode)
         )
         laps.end("seal")
-    height, width = rgb.shape[:2]
     name = model.version.name if model else params.method
     service.metrics.observe(name, laps.seconds, 1)
     return Anonymized(
         data=encoded,
         format=answer_format,
-        size=(height, width),
+        size=size,
         method=params.method,
         targets=targets,
         sealed=sealed,
@@ -281,6 +287,15 @@ def passcode_bits(model: Served, passcode: SecretStr) -> Tensor:
 def _config(model: Served) -> FaceConfig:
     """Return the generator's hyperparameters: its condition and the length of its code."""
     return FaceConfig.model_validate(model.version.header.generator)
+
+
+def _encode(
+    picture: Picture, size: tuple[int, int], answer_format: Format, quality: int | None
+) -> bytes:
+    """Reduce and encode."""
+    alpha = None if picture.alpha is None else images.resize(picture.alpha, *size)
+    smaller = Picture(images.resize(picture.rgb, *size), alpha, picture.format)
+    return images.encode(smaller, answer_format, quality)
 
 
 def _obscure(rgb: Pixels, targets: list[Target], method: Method) -> None:

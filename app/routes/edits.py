@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -19,7 +17,6 @@ from app.deps import Infer, ServiceDep
 from app.describing import PHOTO, image_operation
 from app.faces.anonymizing import anonymize
 from app.negotiation import Accept
-from app.opening import Served
 from app.plans import stylize_plan, translate_plan, upscale_plan
 from app.problem_response import OPENAI_FOLDER
 from app.responses import Answer, headers_of
@@ -31,20 +28,9 @@ from app.schemas import (
 )
 from app.schemas_edits import EditAnswer, EditedImage, EditParams
 from app.service import Service
-from models import images
 from models.family import Task
-from models.images import Format, Limits, Picture
 
 router = APIRouter(prefix=OPENAI_FOLDER.removesuffix("/"), tags=["images"])
-
-
-@dataclass(frozen=True, slots=True)
-class _Fitted:
-    data: bytes
-    format: Format
-    size: tuple[int, int]
-    model: Served | None
-    seconds: Mapping[str, float]
 
 
 @router.post(
@@ -59,11 +45,7 @@ async def edit_image(request: Request, service: ServiceDep, caller: Infer) -> Re
     """Do what the model does to a picture; asked and answered as by OpenAI's image API."""
 
     async def work(data: bytes, params: EditParams, accept: Accept, share: Share) -> Answer:
-        if params.box is None:
-            return await _run(service, data, params, params.output_format, share, caller)
-        # What is reduced is encoded twice, the first time quickly and without loss.
-        whole = await _run(service, data, params, "tiff", share, caller)
-        return await service.in_codecs(partial(_fitted, whole, params, params.box))
+        return await _run(service, data, params, share, caller)
 
     always_json = Accept("application/json")
     return await answer_picture(
@@ -72,16 +54,14 @@ async def edit_image(request: Request, service: ServiceDep, caller: Infer) -> Re
 
 
 async def _run(
-    service: Service,
-    data: bytes,
-    params: EditParams,
-    format: Format,  # noqa: A002
-    share: Share,
-    caller: Caller,
+    service: Service, data: bytes, params: EditParams, share: Share, caller: Caller
 ) -> Answer:
-    """Ask what the endpoint of the model's task is asked, with nothing but the model."""
-    model = params.model
-    encoding: dict[str, Any] = {"format": format, "quality": params.encoding_quality}
+    """Ask what the endpoint of the model's task is asked, with nothing but the model and a box."""
+    model, box = params.model, params.box
+    encoding: dict[str, Any] = {
+        "format": params.output_format,
+        "quality": params.encoding_quality,
+    }
     served = service.catalog.get(model, caller)
     match served.family.task:
         case Task.TRANSLATE:
@@ -93,20 +73,8 @@ async def _run(
             plan = await stylize_plan(service, StylizeParams(style=model, **encoding), caller)
         case Task.ANONYMIZE:
             hidden = AnonymizeParams(model=model, **encoding)
-            return await anonymize(service, data, hidden, share=share, caller=caller)
-    return await inference.run(service, data, plan, share=share)
-
-
-def _fitted(answer: Answer, params: EditParams, box: tuple[int, int]) -> _Fitted:
-    """Reduce an answer so that it fits into a box (height, width), and encode it as asked."""
-    height, width = answer.size
-    picture = images.decode(answer.data, Limits(height * width, max(height, width)))
-    factor = min(1.0, box[0] / height, box[1] / width)
-    size = max(1, round(height * factor)), max(1, round(width * factor))
-    alpha = None if picture.alpha is None else images.resize(picture.alpha, *size)
-    smaller = Picture(images.resize(picture.rgb, *size), alpha, picture.format)
-    data = images.encode(smaller, params.output_format, params.encoding_quality)
-    return _Fitted(data, params.output_format, size, answer.model, answer.seconds)
+            return await anonymize(service, data, hidden, share=share, caller=caller, box=box)
+    return await inference.run(service, data, replace(plan, box=box), share=share)
 
 
 def _as_json(answer: Answer) -> bytes:
