@@ -12,12 +12,13 @@ from app.settings import Settings
 from conftest import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMPOSE = (ROOT / "docker-compose.yml").read_text()
 
 
 @pytest.fixture
 def services() -> dict[str, Any]:
     """The compose file's services, with its anchors resolved."""
-    return yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    return yaml.safe_load(COMPOSE)["services"]
 
 
 def test_image_installs_as_the_readme_does() -> None:
@@ -45,8 +46,7 @@ def test_image_copies_what_exists() -> None:
 
 def test_image_sets_only_known_settings() -> None:
     """Every ANAMORPH_ variable of the image and the compose file is a setting of the service."""
-    text = DOCKERFILE + (ROOT / "docker-compose.yml").read_text()
-    names = {name.lower() for name in re.findall(r"\bANAMORPH_([A-Z0-9_]+)", text)}
+    names = {name.lower() for name in re.findall(r"\bANAMORPH_([A-Z0-9_]+)", DOCKERFILE + COMPOSE)}
     assert {"home", "host", "device"} <= names <= set(Settings.model_fields)
 
 
@@ -76,6 +76,16 @@ def test_only_a_local_port_needs_no_key(services: dict[str, Any]) -> None:
     for service in services.values():
         assert service["environment"]["ANAMORPH_INSECURE"] == "true"
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_the_waiver_can_be_taken_away(services: dict[str, Any]) -> None:
+    """Without its line ANAMORPH_INSECURE the compose file is the same but for that variable."""
+    without, count = re.subn(r"^ +ANAMORPH_INSECURE:.*\n", "", COMPOSE, flags=re.MULTILINE)
+    assert count == 1
+    for service in services.values():
+        del service["environment"]["ANAMORPH_INSECURE"]
+        assert service["environment"], "Compose takes no empty mapping"
+    assert yaml.safe_load(without)["services"] == services
 
 
 def test_the_gpu_belongs_to_one_service(services: dict[str, Any]) -> None:
