@@ -236,17 +236,22 @@ class Catalog:
             if not self.ready:
                 raise NotReady("the models are being loaded", retry_after_s=5)
             raise ModelNotFound(f"no upscaler reaches scale {scale}")
-        return min(able, key=lambda m: (m.scale, self._pair(m, caller) is None, m.label))
+        return min(able, key=lambda m: (m.scale, self._pair(m, caller) is None, *self._rank(m)))
 
     def _pair(self, model: Served, caller: Caller) -> tuple[Served, Served] | None:
         """Return (regression, adversarial) where `model` is one of them."""
         seen = self.models(caller)
-        for adversarial in seen:
-            reference = str(adversarial.version.header.card.get("regression_model", ""))
+        named = [m for m in seen if "regression_model" in m.version.header.card]
+        for adversarial in sorted(named, key=self._rank):
+            reference = str(adversarial.version.header.card["regression_model"])
             regression = self._served.get(reference.partition("@")[0])
             if regression and regression in seen and model in (regression, adversarial):
                 return regression, adversarial
         return None
+
+    def _rank(self, model: Served) -> tuple[bool, str]:
+        """What ships comes first, so that a training under a new name takes nobody's place."""
+        return not self._registry.ships(model.version.name), model.label
 
     async def _interpolation(self, regression: Served, adversarial: Served, step: int) -> Served:
         key = (regression.label, adversarial.label, step)

@@ -103,6 +103,10 @@ class Registry:
             raise ModelNotFound(f"{name!r} has no version {version}; there are: {sorted(files)}")
         return self._describe(name, version, files[version])
 
+    def ships(self, name: str) -> bool:
+        """Tell whether a model of this name ships, whichever version of it is promoted."""
+        return (self._shipped / f"{name}.safetensors").exists()
+
     def publish(self, path: Path, name: str) -> ModelVersion:
         """Copy a checkpoint in as the next version of `name`, not yet promoted.
 

@@ -20,7 +20,7 @@ from app.cli import app as commands
 from app.main import create_app
 from models.checkpoint import amend_card, load_generator, save_generator
 from models.registry import Registry
-from tiny import encoded, opened, photo, publish_models, tiny_settings, until_ready
+from tiny import encoded, opened, photo, promote, publish_models, tiny_settings, until_ready
 
 until = partial(tiny.until, timeout_s=60)  # a version is loaded and warmed up
 NIGHT = "/v1/models/starry-night"
@@ -213,6 +213,30 @@ def test_interpolations_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert before.headers["x-model"] == "srresnet-x4@1, srgan-x4@2"
     assert after.headers["x-model"] == "srresnet-x4@1, srgan-x4@1"
     assert before.content != after.content
+
+
+def test_a_new_name_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`detail` is that of the pair that ships, beside another sharp upscaler, if none is named."""
+    monkeypatch.setattr(app.engines, "openvino", None)
+    names = ("srresnet-x4", "srgan-x4")
+    publish_models(tmp_path, names)
+    shipped = tmp_path / "shipped"
+    shipped.mkdir()
+    for name in names:
+        made = tmp_path / "models" / name / "1.safetensors"
+        shutil.copyfile(made, shipped / f"{name}.safetensors")
+    promote(tmp_path, Path(shutil.copyfile(made, tmp_path / "mine.safetensors")))
+    settings = tiny_settings(tmp_path).model_copy(update={"shipped_weights": shipped})
+    with TestClient(create_app(settings)) as client:
+        until_ready(client)
+
+        def sharpest(query: str) -> str:
+            answer = client.post(f"/v1/upscale?detail=1{query}", content=encoded(photo(8, 8)))
+            label: str = answer.headers["x-model"]
+            return label
+
+        assert sharpest("") == sharpest("&model=srresnet-x4") == "srgan-x4@1"
+        assert sharpest("&model=mine") == "mine@1"
 
 
 def test_the_commands(home: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
