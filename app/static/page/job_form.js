@@ -13,7 +13,6 @@ let models = [];
 /** Set the form up; `onJob` gets the job that was started. */
 export function startJobForm(onJob) {
   byId("job-dataset").onchange = showFamily;
-  byId("job-base").onchange = proposeName;
   byId("job-form").onsubmit = async (event) => {
     event.preventDefault();
     byId("job-send").disabled = true;
@@ -37,27 +36,28 @@ export function setDatasets(list) {
   if (isOther) showFamily();
 }
 
-/** Heed what GET /v1/models answers. */
+/** Heed what GET /v1/models answers; what is chosen stays. */
 export function setBases(list) {
-  const isSame = list.map(({ name }) => name).join() === models.map(({ name }) => name).join();
   models = list;
-  if (!isSame) showFamily();
+  showBases();
 }
 
 const chosen = () => datasets.find(({ id }) => id === byId("job-dataset").value);
 const family = () => FAMILIES[chosen()?.kind];
 
 function showFamily() {
-  const bases = models.filter((model) => model.family === family());
-  const options = bases.map(({ name }) => new Option(name, name));
-  // Nothing is chosen first: a training under a model's name is to replace that.
-  byId("job-base").replaceChildren(new Option("nothing", ""), ...options);
+  showBases();
   byId("job-direction-label").hidden = !DIRECTED.includes(family());
-  proposeName();
+  // Not the base's, whose next version would take its place: data have names that models may have.
+  byId("job-name").value = chosen()?.name ?? "";
 }
 
-function proposeName() {
-  byId("job-name").value = byId("job-base").value || chosen()?.name || "";
+function showBases() {
+  const before = byId("job-base").value;
+  const names = models.filter((model) => model.family === family()).map(({ name }) => name);
+  const options = names.map((name) => new Option(name, name));
+  byId("job-base").replaceChildren(new Option("nothing", ""), ...options);
+  byId("job-base").value = names.includes(before) ? before : "";
 }
 
 /** What the form says, as POST /v1/training-jobs takes it; throws Problem. */
