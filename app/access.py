@@ -12,10 +12,11 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
 from app.accounts import Account, on_account
-from app.errors import KeysUnavailable, ScopeMissing, ServiceError, Unauthenticated, problem_of
+from app.errors import KeysUnavailable, ScopeMissing, ServiceError, Unauthenticated
 from app.faces.attempts import client_name
 from app.keys import Key, KeyStore, Scope
 from app.paths import path_of
+from app.problems import problem_of
 from app.settings import Settings
 
 HEADER = "X-API-Key"

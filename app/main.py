@@ -12,7 +12,7 @@ import structlog
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app import errors
+from app import problems
 from app.access import HEADER, AskForKey, is_loopback, open_keys
 from app.accounts import Account
 from app.installation import code_version
@@ -104,7 +104,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.jobs = jobs
     running.datasets.in_use = jobs.using
     app.state.leaving = threading.Event()  # set when the server is told to stop: streams end
-    errors.install(app)
+    problems.install(app)
     for module in (
         images,
         anonymizing,

@@ -12,10 +12,11 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import INTERNAL, NotReady, UploadTooLarge, problem, problem_of
+from app.errors import NotReady, UploadTooLarge
 from app.metrics import Metrics
 from app.paths import path_of
 from app.problem_response import CODE
+from app.problems import INTERNAL, problem, problem_of
 
 log = structlog.get_logger()
 

@@ -20,7 +20,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     )
     components = document.setdefault("components", {})
     components["schemas"] = described["$defs"] | components.get("schemas", {})
-    for name in ("HTTPValidationError", "ValidationError"):  # which `app.errors` replaces
+    for name in ("HTTPValidationError", "ValidationError"):  # which `app.problems` replaces
         components["schemas"].pop(name, None)
     for path in document["paths"].values():
         for operation in path.values():

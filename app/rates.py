@@ -16,8 +16,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.accounts import current_account
-from app.errors import RateLimited, problem_of
+from app.errors import RateLimited
 from app.paths import path_of
+from app.problems import problem_of
 
 WINDOW_S = 60
 REQUESTS, COMPUTE = "requests", "compute-seconds"  # the policies' names in the headers

@@ -14,7 +14,8 @@ from collections.abc import Collection
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.errors import ForeignPage, WrongHost, problem_of
+from app.errors import ForeignPage, WrongHost
+from app.problems import problem_of
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}  # change nothing, and no other site's page may read the answer
 _PORT = re.compile(r":\d*$")

@@ -6,7 +6,8 @@ import pytest
 
 import app.errors
 import models.errors
-from app.errors import KINDS, InvalidParameter, QueueFull, kind_of, problem_of
+from app.errors import InvalidParameter, QueueFull
+from app.problems import KINDS, kind_of, problem_of
 from models.errors import AnamorphError
 
 

@@ -16,9 +16,9 @@ import structlog
 import torch
 
 from app.datasets.store import DatasetStore
-from app.errors import OUT_OF_MEMORY, kind_of
 from app.installation import choose_device, code_version, open_cache, open_registry
 from app.opening import prepare
+from app.problems import OUT_OF_MEMORY, kind_of
 from app.retraining.job_folder import JobFolder
 from app.retraining.jobs import JobFailed
 from app.retraining.training_requests import model_key
