@@ -58,7 +58,7 @@ OPERATOR = Caller(None, frozenset(Scope))
 
 def asks_for_keys(settings: Settings) -> bool:
     """Tell whether a service with these settings answers only to keys."""
-    return settings.require_keys or not (settings.insecure or is_loopback(settings.host))
+    return settings.require_keys or not (settings.insecure or _is_loopback(settings.host))
 
 
 def open_keys(settings: Settings) -> KeyStore | None:
@@ -67,7 +67,7 @@ def open_keys(settings: Settings) -> KeyStore | None:
     Raises ServiceError if there is none to ask for, or KeysUnavailable.
     """
     if not asks_for_keys(settings):
-        if not is_loopback(settings.host):
+        if not _is_loopback(settings.host):
             log.warning("insecure: whoever reaches this address may do everything")
         return None
     keys = KeyStore(settings.home)
@@ -80,8 +80,7 @@ def open_keys(settings: Settings) -> KeyStore | None:
     return keys
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether only this machine reaches `host`, a name or an address."""
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

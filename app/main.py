@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from app import problems
-from app.access import HEADER, AskForKey, is_loopback, open_keys
+from app.access import HEADER, AskForKey, open_keys
 from app.accounts import Account
 from app.installation import code_version
 from app.logs import configure_logs
@@ -131,7 +131,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(AskForKey, keys=keys, limits=limits)
     origins = settings.cors_origins.split(",") if settings.cors_origins else []
     if keys is None:
-        on_loopback = is_loopback(settings.host) and not settings.insecure
+        on_loopback = not settings.insecure  # else keys would be asked for
         app.add_middleware(RefuseForeignPages, origins=origins, on_loopback=on_loopback)
     app.add_middleware(Leave, leaving=app.state.leaving)
     if origins:
