@@ -47,6 +47,12 @@ class Header(BaseModel):
     name: str = Field(pattern=NAME_PATTERN)
     card: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def stage(self) -> str:
+        """Whether an upscaler is to be right ("regression") or to look right ("adversarial")."""
+        objective = self.card.get("recipe", {}).get("objective", {})
+        return str(objective.get("stage", self.card.get("stage")) or "regression")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LoadedGenerator:

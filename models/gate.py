@@ -122,14 +122,7 @@ def gate(
 
 
 def _purpose(loaded: LoadedGenerator) -> tuple[Task, int, str]:
-    return loaded.family.task, loaded.family.scale(loaded.config), _stage(loaded)
-
-
-def _stage(loaded: LoadedGenerator) -> str:
-    """Return whether an upscaler is to be right (regression) or to look right (adversarial)."""
-    card = loaded.header.card
-    stage = card.get("recipe", {}).get("objective", {}).get("stage", card.get("stage"))
-    return str(stage or "regression")
+    return loaded.family.task, loaded.family.scale(loaded.config), loaded.header.stage
 
 
 def _renamed(table: Table, names: Mapping[str, str]) -> Table:
@@ -139,9 +132,8 @@ def _renamed(table: Table, names: Mapping[str, str]) -> Table:
 def _metric(loaded: LoadedGenerator, tables: Sequence[Table]) -> str:
     columns = tables[0].protocols
     if loaded.family.task is Task.UPSCALE:
-        return (
-            "perceptual" if _stage(loaded) == "adversarial" and "perceptual" in columns else "PSNR"
-        )
+        looks = loaded.header.stage == "adversarial" and "perceptual" in columns
+        return "perceptual" if looks else "PSNR"
     return next(column for column in ("L1", "KID", "objective", "chroma") if column in columns)
 
 

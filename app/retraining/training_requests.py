@@ -82,7 +82,7 @@ _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
 # pix2pix has one generator, whose direction is a matter of the data.
 _KEYS = {"pix2pix": "AtoB", "srgan": "upscale", "style": "stylize"}
 _DATA_KEYS = {"load_px", "max_load_px", "crop_px", "min_factor", "flip", "style_px"}
-_STAGED_CARD = {"stage", "regression_model"}
+_STAGED_CARD = ("stage", "regression_model")
 _FINE_TUNING = (
     0.1  # of the family's learning rate, so that a base model is not shaken off its place
 )
@@ -180,13 +180,12 @@ def _stage(
     """
     if base is None:
         return {}, {}
-    card = base.header.card
-    objective = card.get("recipe", {}).get("objective", {})
-    was = objective.get("stage")
+    card, was = base.header.card, base.header.stage
     if asked.get("stage", was) != "adversarial":
         return {}, {}
     if was != "adversarial":
         return {}, {"stage": "adversarial", "regression_model": base.name}
+    objective = {"stage": was} | card.get("recipe", {}).get("objective", {})
     return objective, {key: card[key] for key in _STAGED_CARD if key in card}
 
 
