@@ -41,6 +41,7 @@ class Catalog:
 
     def __init__(self, registry: Registry, device: torch.device, cache: CompiledCache) -> None:
         self._registry = registry
+        self._shipped_names = registry.shipped_names()
         self._device = device
         self._cache = cache
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="build")
@@ -251,7 +252,7 @@ class Catalog:
 
     def _rank(self, model: Served) -> tuple[bool, str]:
         """What ships comes first, so that a training under a new name takes nobody's place."""
-        return not self._registry.ships(model.version.name), model.label
+        return model.version.name not in self._shipped_names, model.label
 
     async def _interpolation(self, regression: Served, adversarial: Served, step: int) -> Served:
         key = (regression.label, adversarial.label, step)

@@ -103,9 +103,9 @@ class Registry:
             raise ModelNotFound(f"{name!r} has no version {version}; there are: {sorted(files)}")
         return self._describe(name, version, files[version])
 
-    def ships(self, name: str) -> bool:
-        """Tell whether a model of this name ships, whichever version of it is promoted."""
-        return (self._shipped / f"{name}.safetensors").exists()
+    def shipped_names(self) -> set[str]:
+        """Return the names of the models that ship, whichever version of them is promoted."""
+        return {path.stem for path in self._shipped.glob("*.safetensors")}
 
     def publish(self, path: Path, name: str) -> ModelVersion:
         """Copy a checkpoint in as the next version of `name`, not yet promoted.
@@ -180,8 +180,9 @@ class Registry:
         write_atomically(found.path.with_suffix(".deleted"), lambda target: target.touch())
 
     def _names(self) -> set[str]:
-        shipped = {path.stem for path in self._shipped.glob("*.safetensors")}
-        return shipped | {path.parent.name for path in self._folder.glob("*/*.safetensors")}
+        return self.shipped_names() | {
+            path.parent.name for path in self._folder.glob("*/*.safetensors")
+        }
 
     def _versions(self, name: str) -> Sequence[ModelVersion]:
         found = []
