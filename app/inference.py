@@ -256,8 +256,5 @@ def _encode(
         answer = plan.model.view.to_rgb(answer, seen, picture.rgb)
     if plan.finish:
         answer = plan.finish(answer, picture.rgb)
-    answer = images.resize(answer, *size)
-    alpha = picture.alpha
-    if alpha is not None:
-        alpha = images.resize(alpha, *size)
-    return images.encode(Picture(answer, alpha, picture.format), answer_format, plan.quality)
+    whole = Picture(answer, picture.alpha, picture.format)
+    return images.encode(images.resized(whole, *size), answer_format, plan.quality)

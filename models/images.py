@@ -217,6 +217,12 @@ def resize(array: Pixels, height: int, width: int) -> Pixels:
     return _to_array(_image(array).resize((width, height), Image.Resampling.BICUBIC))
 
 
+def resized(picture: Picture, height: int, width: int) -> Picture:
+    """Resample a picture with its transparency, as `resize` does."""
+    alpha = None if picture.alpha is None else resize(picture.alpha, height, width)
+    return Picture(resize(picture.rgb, height, width), alpha, picture.format)
+
+
 def fitted(height: int, width: int, box: tuple[int, int] | None) -> tuple[int, int]:
     """Return the size that fits into a box, (height, width), in its own proportions.
 

@@ -35,7 +35,7 @@ from models.faces import Box, Face
 from models.families.anonymizer.conditions import pack_identity, pack_surroundings, signed
 from models.families.anonymizer.painter import FaceConfig
 from models.family import Task
-from models.images import Format, Picture, Pixels
+from models.images import Format, Pixels
 from models.obscuring import WAYS, hidden_region
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ async def anonymize(
     laps.end("forward")
 
     encoded = await service.in_codecs(
-        partial(_encode, picture, size, answer_format, params.quality)
+        lambda: images.encode(images.resized(picture, *size), answer_format, params.quality)
     )
     laps.end("encode")
     if sealed and params.passcode is not None:
@@ -287,15 +287,6 @@ def passcode_bits(model: Served, passcode: SecretStr) -> Tensor:
 def _config(model: Served) -> FaceConfig:
     """Return the generator's hyperparameters: its condition and the length of its code."""
     return FaceConfig.model_validate(model.version.header.generator)
-
-
-def _encode(
-    picture: Picture, size: tuple[int, int], answer_format: Format, quality: int | None
-) -> bytes:
-    """Reduce and encode."""
-    alpha = None if picture.alpha is None else images.resize(picture.alpha, *size)
-    smaller = Picture(images.resize(picture.rgb, *size), alpha, picture.format)
-    return images.encode(smaller, answer_format, quality)
 
 
 def _obscure(rgb: Pixels, targets: list[Target], method: Method) -> None:
