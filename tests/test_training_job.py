@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -63,6 +64,17 @@ def start(
 
 def now(_name: str, work: Callable[[], Any]) -> Any:
     return work()
+
+
+@contextlib.contextmanager
+def room_for(size_bytes: int) -> Iterator[None]:
+    """A disk on which no file may be longer."""
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def stop_after(count: int) -> Callable[[], bool]:
@@ -164,13 +176,8 @@ def test_a_loss_that_is_not_finite_stops_the_job(home: Path, dataset: str) -> No
 def test_a_full_disk_is_told_as_such_and_resumed(home: Path, dataset: str) -> None:
     """Where the state no longer fits, the job fails as disk_full; with room again it goes on."""
     request = tiny_request(dataset, steps=2)
-    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
-    try:
-        with pytest.raises(JobFailed) as failed:
-            start(home, request).run(now)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with room_for(30_000), pytest.raises(JobFailed) as failed:
+        start(home, request).run(now)
     assert failed.value.code == "disk_full"
     assert start(home, request).run(now)["published"] == "tiny@1"
 
@@ -180,13 +187,8 @@ def test_an_event_is_recorded_whole_or_not_at_all(home: Path) -> None:
     folder = JobFolder(home, JOB)
     folder.open_events()
     folder.append("first")
-    room = folder.events_file.stat().st_size + 20
-    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    try:
+    with room_for(folder.events_file.stat().st_size + 20):
         folder.append("second")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     folder.append("third")
     assert [event.kind for event in folder.events()] == ["first", "third"]
 
