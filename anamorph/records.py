@@ -19,13 +19,14 @@ JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that is served."""
+    """A model that is served; `channels_in` is 1 where it sees lightness alone."""
 
     name: str
     version: int
     task: str
     family: str
     scale: int
+    channels_in: int
     sha256: str
     task_note: str | None = None
     licence: str | None = None

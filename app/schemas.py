@@ -201,6 +201,7 @@ class ModelSummary(BaseModel):
     task: str
     family: str
     scale: int
+    channels_in: int = Field(description="1 for a generator that sees lightness alone.")
     sha256: str
     task_note: str | None = None
     licence: str | None = None

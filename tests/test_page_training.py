@@ -20,7 +20,7 @@ from tiny_training import write_data
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-PAIRS, NAME = 12, "facades"
+PAIRS, NAME, COLOURS = 12, "facades", "colorize"
 # Without its adversarial term a training lowers just what the comparison measures, L1.
 TINY: dict[str, Any] = {
     "objective": {"adversarial": 0.0, "patch_layers": 1, "patch_channels": 8},
@@ -54,7 +54,7 @@ def server(
     if is_for_show:
         promote(home, ROOT / "models" / "weights" / f"{NAME}.safetensors")
     else:
-        publish_models(home, (NAME,))
+        publish_models(home, (NAME, COLOURS))
     threads = {"threads": 1, "worker_threads": 1, "worker_niceness": 0}
     server = Server(home, home / "log", worker=True, **threads)
     try:
@@ -146,7 +146,7 @@ def test_from_zip_to_promoted_version(
     serve.click()
     page.locator("article", has_text=f"{NAME}@2 serves").wait_for()
     served = {model["name"]: model["version"] for model in server.client.get("/v1/models").json()}
-    assert served == {NAME: 2}
+    assert served[NAME] == 2
     page.get_by_role("button", name="Take the last change back").click()
     page.locator("article", has_text=f"{NAME}@1 serves").wait_for()
 
@@ -157,6 +157,27 @@ def test_from_zip_to_promoted_version(
     assert page.get_by_role("button", name="Go on", exact=True).is_visible()
     page.set_viewport_size({"width": 390, "height": 844})
     assert is_as_wide_as_the_screen(page)
+
+
+def test_photos_teach_enlarging_or_colours(page: Page, photos: bytes) -> None:
+    """Photos train either family that learns from them, each from models of its own kind alone."""
+    kinds = page.locator("#job-dataset option")
+    for kind in ("paired", "highres"):
+        page.locator("#dataset-kind").select_option(kind)
+        upload(page, photos)
+        kinds.filter(has_text=f"({kind})").wait_for(state="attached")
+    bases = page.locator("#job-base option")
+    assert bases.all_inner_texts() == ["nothing"]
+    page.get_by_label("To make").select_option("grey photos coloured")
+    assert bases.all_inner_texts() == ["nothing", COLOURS]
+    assert page.get_by_label("Direction").is_hidden()
+    page.get_by_label("Start from").select_option(COLOURS)
+    start(page, 1, {"data": TINY["data"], "training": TINY["training"]})
+    page.locator("#job").get_by_text("succeeded").wait_for(timeout=5 * PATIENCE_MS)
+    # Of pairs, no model of grey pictures is a beginning.
+    page.locator("#job-dataset").select_option("my-facades (paired)")
+    assert COLOURS not in bases.all_inner_texts()
+    assert page.get_by_label("To make").is_hidden()
 
 
 def test_settings_that_are_wrong(page: Page, photos: bytes) -> None:

@@ -4,8 +4,8 @@ import { postJson, Problem } from "./api.js";
 import { byId } from "./dom.js";
 import { guarded } from "./problems.js";
 
-const FAMILIES = { paired: "pix2pix", unpaired: "cyclegan", highres: "srgan", style: "style" };
-const DIRECTED = ["pix2pix", "cyclegan"];
+const FAMILIES = { paired: "pix2pix", unpaired: "cyclegan", style: "style" };
+const DIRECTED = ["paired", "unpaired"];
 
 let datasets = [];
 let models = [];
@@ -13,6 +13,7 @@ let models = [];
 /** Set the form up; `onJob` gets the job that was started. */
 export function startJobForm(onJob) {
   byId("job-dataset").onchange = showFamily;
+  byId("job-photos").onchange = showBases;
   byId("job-form").onsubmit = async (event) => {
     event.preventDefault();
     byId("job-send").disabled = true;
@@ -43,18 +44,23 @@ export function setBases(list) {
 }
 
 const chosen = () => datasets.find(({ id }) => id === byId("job-dataset").value);
-const family = () => FAMILIES[chosen()?.kind];
+const kind = () => chosen()?.kind;
+const family = () => FAMILIES[kind()] ?? byId("job-photos").value; // photos teach two things
 
 function showFamily() {
   showBases();
-  byId("job-direction-label").hidden = !DIRECTED.includes(family());
+  byId("job-photos-label").hidden = kind() !== "highres";
+  byId("job-direction-label").hidden = !DIRECTED.includes(kind());
   // Not the base's, whose next version would take its place: data have names that models may have.
   byId("job-name").value = chosen()?.name ?? "";
 }
 
 function showBases() {
   const before = byId("job-base").value;
-  const names = models.filter((model) => model.family === family()).map(({ name }) => name);
+  const isGrey = kind() === "highres" && family() === "pix2pix";
+  const names = models
+    .filter((model) => model.family === family() && (model.channels_in === 1) === isGrey)
+    .map(({ name }) => name);
   const options = names.map((name) => new Option(name, name));
   byId("job-base").replaceChildren(new Option("nothing", ""), ...options);
   byId("job-base").value = names.includes(before) ? before : "";
@@ -70,7 +76,7 @@ function request() {
     dataset: byId("job-dataset").value,
     name: byId("job-name").value,
     base: byId("job-base").value || null,
-    direction: DIRECTED.includes(family()) ? byId("job-direction").value : "AtoB",
+    direction: DIRECTED.includes(kind()) ? byId("job-direction").value : "AtoB",
     [unit]: unit === "steps" ? Math.round(amount) : amount,
     auto_promote: byId("job-promote").checked,
     hyperparameters: text ? parsed(text) : {},
