@@ -116,7 +116,8 @@ async def _run(
         answer_format = plan.format or choose_format(header.format)
         _check_answer(service, plan, height, width, answer_format)
         if share:
-            copied = plan.box is not None or answer_format != "jpeg"
+            reduced = plan.box is not None or plan.scale < model.scale
+            copied = reduced or answer_format != "jpeg"
             share.resize(len(data) + _predicted_bytes(model, header, copied))
         seen_size = model.view.size(height, width)
         pixels = math.prod(seen_size)

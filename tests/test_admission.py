@@ -61,3 +61,14 @@ def test_a_picture_beyond_the_budget_is_refused_beforehand(
     assert (response.status_code, response.json()["code"]) == (413, "image_too_large")
     assert "max_memory_bytes" in response.json()["detail"]
     assert served.status_code == 200
+
+
+def test_what_is_reduced_needs_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a network for x4, an answer at x2 is foreseen to take more memory than one at x4."""
+    publish_models(tmp_path, ("srresnet-x4",))
+    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
+    with TestClient(create_app(tiny_settings(tmp_path, max_memory_bytes=500_000))) as client:
+        until_ready(client)
+        picture = encoded(photo(64, 64), "jpeg")
+        answers = [client.post(f"/v1/upscale?scale={n}", content=picture) for n in (4, 2)]
+    assert [answer.status_code for answer in answers] == [200, 413]
