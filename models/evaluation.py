@@ -68,7 +68,7 @@ def evaluate(
         loaded: the model; moved to `device`, as are `rivals`.
         data_root: what the card's paths are relative to.
         features: VGG16 weights for a model whose recipe names none; None takes torchvision's,
-            except that upscalers then go without the perceptual figure.
+            except that upscalers then go without the perceptual figure, unless it decides.
         limit: use at most this many pictures of a folder, evenly spaced in the order of names.
         steps: steps of direct optimisation that a style is compared with.
         device: where to run; None is the CPU.
@@ -91,8 +91,11 @@ def evaluate(
     answers = {row: answerer(contender, device) for row, contender in contenders.items()}
     if loaded.family.task is Task.UPSCALE:
         scale = loaded.family.scale(loaded.config)
+        decides = brief and loaded.header.stage == "adversarial"
         perceptual = (
-            load_vgg16(metrics.PERCEPTUAL_LAYERS, features).to(device) if features else None
+            load_vgg16(metrics.PERCEPTUAL_LAYERS, features).to(device)
+            if features or decides
+            else None
         )
         return [
             upscale_table(

@@ -4,7 +4,7 @@ Both answer the same held-out pictures, those the new version's card names, and 
 family's own decides:
 
     upscale, regression stage     PSNR
-    upscale, adversarial stage    perceptual distance; PSNR where no VGG16 weights are given
+    upscale, adversarial stage    perceptual distance
     translate, paired             mean absolute difference
     translate, unpaired           kernel distance
     translate, colours            chroma distance
@@ -78,7 +78,7 @@ def gate(
         new: the file to be promoted; the [evaluation] table of its card names the test pictures.
         serving: the file that serves now, or None.
         data_root: what the paths of the new one's card are relative to.
-        features: VGG16 weights; None leaves kernel distances and objectives to torchvision's.
+        features: VGG16 weights; None leaves what is seen through VGG16 to torchvision's.
         device: where to run; None is the CPU.
         limit: use at most this many pictures of a folder.
 
@@ -132,8 +132,7 @@ def _renamed(table: Table, names: Mapping[str, str]) -> Table:
 def _metric(loaded: LoadedGenerator, tables: Sequence[Table]) -> str:
     columns = tables[0].protocols
     if loaded.family.task is Task.UPSCALE:
-        looks = loaded.header.stage == "adversarial" and "perceptual" in columns
-        return "perceptual" if looks else "PSNR"
+        return "perceptual" if loaded.header.stage == "adversarial" else "PSNR"
     return next(column for column in ("L1", "KID", "objective", "chroma") if column in columns)
 
 

@@ -29,6 +29,7 @@ TESTS: dict[str, Any] = {
     "pix2pix-colours": {"photos": "cold"},
     "cyclegan": {"AtoB": UNPAIRED},
     "srgan-regression": {"sets": ["bench"]},
+    "srgan-adversarial": {"sets": ["bench"]},
     "style": {"photos": "warm", "limit": 1, "starts": ["photo", "noise"]},
 }
 

@@ -13,7 +13,7 @@ import torch
 
 import test_evaluation
 from models import evaluation, features, metrics
-from models.checkpoint import LoadedGenerator, amend_card, load_generator
+from models.checkpoint import LoadedGenerator, amend_card
 from models.errors import MissingFeatures
 from models.gate import gate
 from models.images import Pixels
@@ -54,6 +54,7 @@ def version(folder: Path, stage: str, error: int, **card: Any) -> Path:
     ("stage", "metric", "better"),
     [
         ("srgan-regression", "PSNR", "higher"),
+        ("srgan-adversarial", "perceptual", "lower"),
         ("pix2pix", "L1", "lower"),
         ("cyclegan", "KID", "lower"),
         ("style", "objective", "lower"),
@@ -96,18 +97,7 @@ def test_the_first_version_must_beat_no_model(tmp_path: Path, held_out: Path) ->
     assert not poor.passed  # repeated pixels against bicubic interpolation
 
 
-def test_the_adversarial_stage(tmp_path: Path, held_out: Path) -> None:
-    """An adversarial upscaler is judged by perceptual distance; without VGG16 by its PSNR."""
-    path = version(tmp_path, "srgan-regression", 0)
-    recipe = load_generator(path).header.card["recipe"]
-    recipe["objective"] = {"stage": "adversarial"}
-    amend_card(path, {"recipe": recipe})
-    with_features = gate(path, None, held_out, features=held_out / "vgg16.safetensors")
-    assert (with_features.metric, with_features.better) == ("perceptual", "lower")
-    assert gate(path, None, held_out, features=None).metric == "PSNR"
-
-
-@pytest.mark.parametrize("stage", ["cyclegan", "style"])
+@pytest.mark.parametrize("stage", ["cyclegan", "style", "srgan-adversarial"])
 def test_missing_features(
     tmp_path: Path,
     held_out: Path,
