@@ -43,7 +43,7 @@ class ForeignPage(ServiceError):
 
 
 class WrongHost(ServiceError):
-    """The request is for a name that DNS may give to anyone, and the service is on loopback."""
+    """The request is for a name that DNS may give to anyone, and not one of the service's."""
 
 
 class NameTaken(ServiceError):

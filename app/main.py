@@ -131,8 +131,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(AskForKey, keys=keys, limits=limits)
     origins = settings.cors_origins.split(",") if settings.cors_origins else []
     if keys is None:
-        on_loopback = not settings.insecure  # else keys would be asked for
-        app.add_middleware(RefuseForeignPages, origins=origins, on_loopback=on_loopback)
+        hosts = settings.hosts.lower().split(",")
+        app.add_middleware(RefuseForeignPages, origins=origins, hosts=hosts)
     app.add_middleware(Leave, leaving=app.state.leaving)
     if origins:
         app.add_middleware(

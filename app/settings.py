@@ -37,6 +37,12 @@ class Settings(BaseSettings):
         False, description="Ask for keys on a loopback address, too: behind a proxy."
     )
     insecure: bool = Field(False, description="Ask for no keys, not even on other addresses.")
+    hosts: str = Field(
+        "",
+        pattern=r"^([^\s/:,]+(,[^\s/:,]+)*)?$",
+        description="Names to answer to without keys, beside localhost, addresses and names "
+        "without a dot: pictures.example.org, with commas.",
+    )
     cors_origins: str = Field(
         "",
         pattern=r"^(https?://[^\s/,]+(,https?://[^\s/,]+)*)?$",

@@ -24,14 +24,14 @@ _PORT = re.compile(r":\d*$")
 class RefuseForeignPages:
     """Refuses what pages of other sites ask for; for a service without keys, which no page knows.
 
-    `origins` may ask all the same. With `on_loopback` no name is answered to that DNS may give to
-    anyone; elsewhere the service does not know what it is called.
+    `origins` may ask all the same. No name is answered to that DNS may give to anyone, but for the
+    service's own, `hosts`, in lower case.
     """
 
-    def __init__(self, app: ASGIApp, origins: Collection[str], on_loopback: bool) -> None:
+    def __init__(self, app: ASGIApp, origins: Collection[str], hosts: Collection[str]) -> None:
         self.app = app
         self.origins = origins
-        self.on_loopback = on_loopback
+        self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -43,10 +43,11 @@ class RefuseForeignPages:
         await self.app(scope, receive, send)
 
     def _check(self, method: str, headers: Headers) -> None:
-        if self.on_loopback and _is_anyones(headers.get("host", "")):
+        host = _PORT.sub("", headers.get("host", "").lower()).strip("[]")
+        if host not in self.hosts and _is_anyones(host):
             raise WrongHost(
-                "without keys a service on loopback answers as localhost, by its address or by a "
-                "name without a dot; behind a proxy set require_keys"
+                "without keys the service answers as localhost, by its address, by a name without "
+                "a dot and by those in hosts; behind a proxy set require_keys"
             )
         if method not in _SAFE and self._is_foreign(headers):
             raise ForeignPage(
@@ -65,8 +66,7 @@ class RefuseForeignPages:
         return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
-def _is_anyones(host: str) -> bool:
-    name = _PORT.sub("", host.lower()).strip("[]")
+def _is_anyones(name: str) -> bool:
     if "." not in name or name.endswith(".localhost"):
         return False  # no public DNS has such names: localhost, this machine's, a test's
     try:

@@ -27,10 +27,12 @@ OURS = (
     *("localhost", "localhost:8000", "LocalHost:1", "pictures.localhost:8000"),
     *("127.0.0.1", "127.9.9.9:8000", "[::1]", "[::1]:8000", "192.168.0.7", "[fe80::1]:8000"),
     *("testserver", "mybox:8000", ""),
+    *("box.example", "BOX.example:8000"),
 )
 ANYONES = (
     *("evil.example", "evil.example:8000", "EVIL.example", "localhost.evil.example"),
     *("127.0.0.1.evil.example", "evil.example.", "localhost.", "evil.example:80:80"),
+    *("box.example.evil.example", "a.box.example", "box.example:80:80", "box.example."),
 )
 
 
@@ -45,14 +47,13 @@ def answer(
 @pytest.mark.parametrize(
     ("host", "is_ours"), [*((host, True) for host in OURS), *((host, False) for host in ANYONES)]
 )
-def test_on_loopback_no_name_of_dns_is_answered(tmp_path: Path, host: str, is_ours: bool) -> None:
-    """A name that DNS may point here opens nothing on loopback, unless told `insecure`."""
+def test_no_name_of_dns_is_answered(tmp_path: Path, host: str, is_ours: bool) -> None:
+    """A name that DNS may point here opens nothing without keys, unless it is one of `hosts`."""
     for request, reached in ((READ, 200), (CHANGE, 404), (("GET", "/"), 200)):
-        told = answer(tmp_path, {}, request, {"Host": host})
-        assert told.status_code == (reached if is_ours else WRONG[0])
-        assert is_ours or told.json()["code"] == WRONG[1]
-        for settings in (ANYWHERE, {"insecure": True}):
-            assert answer(tmp_path, settings, request, {"Host": host}).status_code == reached
+        for settings in ({}, ANYWHERE, {"insecure": True}):
+            told = answer(tmp_path, settings | {"hosts": "Box.Example"}, request, {"Host": host})
+            assert told.status_code == (reached if is_ours else WRONG[0])
+            assert is_ours or told.json()["code"] == WRONG[1]
 
 
 @pytest.mark.parametrize("settings", [{}, ANYWHERE], ids=["loopback", "insecure"])

@@ -63,7 +63,7 @@ export const WORDS = {
   unauthenticated: ["A key is needed.", "Give one with the button Key above."],
   scope_missing: ["This key is not for that.", "Ask the operator for one with this scope."],
   foreign_page: ["The service takes this from its own page alone.", "Open that, and do it there."],
-  wrong_host: ["The service does not answer by this name.", "Open it as localhost."],
+  wrong_host: ["The service does not answer by this name.", "Open it as localhost or by its address."],
   // The service
   queue_full: ["Many pictures are waiting.", "Try again in a moment."],
   rate_limited: ["That is more than this key may ask for at a time.", "Wait a moment."],
