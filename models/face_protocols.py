@@ -50,7 +50,7 @@ def portraits(pictures: Sequence[tuple[str, Pixels]], detector: Detector) -> lis
     for person, rgb in pictures:
         faces = detector(rgb)
         if faces:
-            alignment = Alignment.of_landmarks(faces[0].landmarks, rgb.shape[:2])
+            alignment = Alignment.of_face(faces[0], rgb.shape[:2])
             found.append(Portrait(rgb, person, faces[0], alignment))
     return found
 
