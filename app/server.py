@@ -89,6 +89,8 @@ def serve(settings: Settings) -> None:
         host=settings.host,
         port=settings.port,
         access_log=False,
+        log_config=None,
+        log_level=settings.log_level,
         server_header=False,
         timeout_graceful_shutdown=max(1, settings.shutdown_timeout_s),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -252,7 +253,7 @@ def test_the_log_tells_no_secrets(server: Server) -> None:
 
 
 def test_sigterm_lets_requests_finish(tmp_path: Path) -> None:
-    """On SIGTERM the service answers what it has begun, then exits cleanly."""
+    """On SIGTERM the service answers what it has begun, then exits; all its log is JSON."""
     publish_models(tmp_path, ("srresnet-x4",))
     server = Server(tmp_path, tmp_path / "log", threads=2)
     server.wait()
@@ -263,5 +264,7 @@ def test_sigterm_lets_requests_finish(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         assert opened(answer.result()).size == (1024, 1024)
     assert server.process.wait(30) == 0
-    assert "Application shutdown complete" in server.log.read_text()
+    told = [json.loads(line)["event"] for line in server.log.read_text().splitlines()]
+    assert "Application shutdown complete." in told
+    assert "model loaded" in told
     server.client.close()
