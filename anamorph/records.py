@@ -159,12 +159,15 @@ class JobDetails(Job):
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """A service that is ready: its models by name@version, and why others did not load."""
+    """A service that is ready: its models by name@version, and why others did not load.
+
+    Where keys are asked for, only one with `admin` is told more than `status`.
+    """
 
     status: str
-    device: str
-    models: list[str]
-    failed: dict[str, str]
+    device: str | None = None
+    models: list[str] | None = None
+    failed: dict[str, str] | None = None
 
 
 def read_as(kind: type[R], data: Any) -> R:

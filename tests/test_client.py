@@ -161,6 +161,11 @@ def test_records_have_what_the_service_tells(record, schema) -> None:
     assert set(record.__dataclass_fields__) <= set(schema.model_fields)
 
 
+def test_a_key_is_told_of_readiness_alone() -> None:
+    """Where keys are asked for, a service says to all but an admin only that it is ready."""
+    assert records.read_as(records.Readiness, {"status": "ready"}).models is None
+
+
 def test_records_ignore_what_they_do_not_know() -> None:
     """A field of a newer service is no error; one that is missing is."""
     told = {"id": "a", "state": "queued", "family": "f", "name": "n", "dataset": "d"}
