@@ -53,7 +53,7 @@ def upscale(
     Args:
         image: as for `translate`.
         scale: times as many pixels on each side.
-        detail: 0..1, from nearest to the true pixels to sharpest; 0 by default.
+        detail: 0..1, from nearest to the true pixels to sharpest; by default 0, or what `model` is.
         model: an upscaler by name; by default the best for the scale.
         format: as for `translate`.
         quality: as for `translate`.

@@ -270,7 +270,7 @@ PROBLEMS = {
     409: "Not in this state, which the text tells",
     413: "The upload, the picture or its answer is beyond a limit, which the text names",
     415: "The content is none of the accepted formats",
-    421: "The host is a name of DNS, and the service on loopback without keys",
+    421: "Without keys: the host is a name of DNS that the service was not told of",
     422: "A parameter or the image is not valid",
     429: "Too many requests or attempts; see Retry-After",
     503: "Busy or not ready; see Retry-After",

@@ -35,7 +35,8 @@ def anonymize(
     ] = None,
     method: Annotated[str, typer.Option(help="generate, blur, pixelate or solid.")] = "generate",
     faces: Annotated[
-        str | None, typer.Option(help="[[left, top, right, bottom], ...] instead of those found.")
+        str | None,
+        typer.Option(help="JSON: boxes of left, top, right, bottom; else those found."),
     ] = None,
     allow_no_face: Annotated[
         bool, typer.Option("--allow-no-face", help="Write a picture without faces as it is.")

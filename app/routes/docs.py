@@ -9,7 +9,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse
 
 DESCRIPTION = """\
-Translates, upscales and stylizes photos with trained generators.
+Translates, upscales, stylizes and anonymizes photos with trained generators.
 
 Send the picture as the file `image` of a multipart form, or as the whole body with the same
 parameters in the query; the answer is a picture, or JSON with `Accept: application/json`.
