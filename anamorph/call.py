@@ -65,7 +65,7 @@ class Call(Generic[T]):
         Raises AnamorphError: the problem that was answered, Unreachable where no answer came,
         UnexpectedAnswer for one that is not this service's.
         """
-        if isinstance(outcome, httpx.TransportError):
+        if isinstance(outcome, httpx.RequestError):
             raise unreachable(outcome) from outcome
         if not outcome.is_success:
             raise error_of(outcome, retry_after_s(outcome))
@@ -78,8 +78,8 @@ class Call(Generic[T]):
             ) from error
 
 
-def unreachable(error: httpx.TransportError) -> Exception:
-    """Return the exception for a connection that was not to be had, or broke."""
+def unreachable(error: httpx.RequestError) -> Exception:
+    """Return the exception for no connection, a broken one, or an answer that does not unpack."""
     return Unreachable(f"{type(error).__name__}: {error}")
 
 

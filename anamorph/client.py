@@ -6,7 +6,7 @@ They send and no more: what, whether again, and how it is read is decided once f
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from typing import Any, Self, TypeVar
 
 import anyio
@@ -26,7 +26,10 @@ LOCAL = "http://127.0.0.1:8000"
 def _options(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, Any]:
     headers = {"User-Agent": "anamorph-client"}
     if api_key is not None:
-        headers["Authorization"] = f"Bearer {api_key}"
+        key = api_key.strip()  # a line break, where it was read from a file
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError("the API key has characters that no key has")
+        headers["Authorization"] = f"Bearer {key}"
     timeout = httpx.Timeout(timeout_s, connect=min(10.0, timeout_s))
     return {"base_url": base_url, "headers": headers, "timeout": timeout}
 
@@ -39,7 +42,7 @@ class Client:
 
     Args:
         base_url: where the service is, with the path it lies below, if any.
-        api_key: sent as `Authorization: Bearer`.
+        api_key: sent as `Authorization: Bearer`. What cannot be one is a ValueError.
         timeout_s: the longest silence of the service that is waited out. Its own limit for a
             picture, `deadline_s`, is 600 s by default.
         max_retries: further attempts of a call that may be repeated, while the service is full
@@ -92,7 +95,7 @@ class Client:
     sample_grid = blocking(training_calls.sample_grid)
     loss_curves = blocking(training_calls.loss_curves)
 
-    def job_events(self, job_id: str, *, last_event_id: int = 0) -> Iterator[Event]:
+    def job_events(self, job_id: str, *, last_event_id: int = 0) -> Generator[Event]:
         """Yield a job's events after `last_event_id`, then new ones, until `end`.
 
         A connection that breaks is made anew and goes on where it was.
@@ -107,7 +110,7 @@ class Client:
                     else:
                         for chunk in response.iter_bytes():
                             yield from replay.take(chunk)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 outcome = error
             time.sleep(replay.pause_s(outcome))
 
@@ -126,7 +129,7 @@ class Client:
         try:
             with call.arguments() as arguments:
                 return self._http.request(**arguments)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
 
     def close(self) -> None:
@@ -191,7 +194,7 @@ class AsyncClient:
     sample_grid = awaitable(training_calls.sample_grid)
     loss_curves = awaitable(training_calls.loss_curves)
 
-    async def job_events(self, job_id: str, *, last_event_id: int = 0) -> AsyncIterator[Event]:
+    async def job_events(self, job_id: str, *, last_event_id: int = 0) -> AsyncGenerator[Event]:
         """Yield a job's events after `last_event_id`, then new ones, until `end`.
 
         A connection that breaks is made anew and goes on where it was.
@@ -207,7 +210,7 @@ class AsyncClient:
                         async for chunk in response.aiter_bytes():
                             for event in replay.take(chunk):
                                 yield event
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 outcome = error
             await anyio.sleep(replay.pause_s(outcome))
 
@@ -226,7 +229,7 @@ class AsyncClient:
         try:
             with call.arguments() as arguments:
                 return await self._http.request(**arguments)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             return error
 
     async def aclose(self) -> None:

@@ -1,23 +1,25 @@
 """What the service refuses, as exceptions: one class for each code of its problems (RFC 9457).
 
-The table below is all there is to say: a class is made for each code, below the class that callers
-would catch for all of its kind. A code that is not in the table, of a newer service, becomes the
-class of its status; its `code` is the service's all the same.
+Each class stands below the one that callers would catch for all of its kind. A code of a newer
+service, without a class, becomes the class of its status; its `code` is the service's all the same.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
+
+_INNER_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
 class AnamorphError(Exception):
     """Base of everything this package raises for a call; its text is the problem's `detail`.
 
     Attributes:
-        code: stable, to branch on.
+        code: stable, to branch on: the class's name, `queue_full` of QueueFull.
         status: of the HTTP answer; None where none came.
         detail: for people.
         errors: the parameters at fault: {"field": ..., "message": ...}.
@@ -27,6 +29,9 @@ class AnamorphError(Exception):
     """
 
     code = "error"
+
+    def __init_subclass__(cls) -> None:
+        cls.code = _INNER_CAPITAL.sub("_", cls.__name__).lower()
 
     def __init__(
         self,
@@ -43,93 +48,261 @@ class AnamorphError(Exception):
         self.status = status
         self.detail = detail
         self.problem = dict(problem or {})
-        self.errors: list[dict[str, str]] = list(self.problem.get("errors") or [])
+        errors = self.problem.get("errors")
+        self.errors: list[dict[str, str]] = errors if isinstance(errors, list) else []
         self.retry_after_s = retry_after_s
         self.request_id = request_id
 
 
-_BY_CODE: dict[str, type[AnamorphError]] = {}
+class Unreachable(AnamorphError):
+    """No connection, or no whole answer."""
 
 
-def _error(code: str, base: type[AnamorphError] = AnamorphError) -> type[AnamorphError]:
-    name = code.title().replace("_", "")
-    members = {"__module__": __name__, "__doc__": f"The code `{code}`.", "code": code}
-    _BY_CODE[code] = type(name, (base,), members)
-    return _BY_CODE[code]
+class UnexpectedAnswer(AnamorphError):
+    """What was answered is not an Anamorph service's."""
 
 
-# What this side finds out by itself.
-Unreachable = _error("unreachable")  # no connection, or no whole answer
-UnexpectedAnswer = _error("unexpected_answer")  # not what an Anamorph service says
+class Unauthenticated(AnamorphError):
+    """A key is needed."""
 
-# Kinds, each also a code that a service may answer with.
-Unauthenticated = _error("unauthenticated")
-Forbidden = _error("forbidden")
-NotFound = _error("not_found")
-Conflict = _error("conflict")
-TooLarge = _error("too_large")
-Invalid = _error("invalid")
-Busy = _error("busy")  # worth another try: after `retry_after_s`
-InternalError = _error("internal_error")
 
-BadRequest = _error("bad_request", Invalid)
-BadMultipart = _error("bad_multipart", Invalid)
-MissingImage = _error("missing_image", Invalid)
-SeveralImages = _error("several_images", Invalid)
-InvalidParameter = _error("invalid_parameter", Invalid)
-WrongTask = _error("wrong_task", Invalid)
-NotAcceptable = _error("not_acceptable", Invalid)
-MethodNotAllowed = _error("method_not_allowed", Invalid)
-WrongHost = _error("wrong_host", Invalid)
-UnsupportedEncoding = _error("unsupported_encoding", Invalid)
-UnusableImage = _error("unusable_image", Invalid)
-UnsupportedImage = _error("unsupported_image", UnusableImage)
-CorruptImage = _error("corrupt_image", UnusableImage)
-NoFace = _error("no_face", Invalid)
-InvalidPasscode = _error("invalid_passcode", Invalid)
-NoSeal = _error("no_seal", Invalid)
-DamagedSeal = _error("damaged_seal", Invalid)
-UnusableModel = _error("unusable_model", Invalid)
-UnknownLayout = _error("unknown_layout", UnusableModel)
-InvalidCheckpoint = _error("invalid_checkpoint", UnusableModel)
-TrainingError = _error("training_error", Invalid)
-InvalidRecipe = _error("invalid_recipe", TrainingError)
-InvalidDataset = _error("invalid_dataset", TrainingError)
-DivergedTraining = _error("diverged_training", TrainingError)
+class Forbidden(AnamorphError):
+    """The key, the page or the passcode is not for this."""
 
-ScopeMissing = _error("scope_missing", Forbidden)
-WrongPasscode = _error("wrong_passcode", Forbidden)
-ForeignPage = _error("foreign_page", Forbidden)
 
-ModelNotFound = _error("model_not_found", NotFound)
-DatasetNotFound = _error("dataset_not_found", NotFound)
-JobNotFound = _error("job_not_found", NotFound)
+class NotFound(AnamorphError):
+    """There is no such thing."""
 
-DatasetInUse = _error("dataset_in_use", Conflict)
-JobConflict = _error("job_conflict", Conflict)
-NameTaken = _error("name_taken", Conflict)
-ModelProtected = _error("model_protected", Conflict)
-GateRefused = _error("gate_refused", Conflict)
-MissingFeatures = _error("missing_features", Conflict)
 
-UploadTooLarge = _error("upload_too_large", TooLarge)
-ImageTooLarge = _error("image_too_large", TooLarge)
-TakesTooLong = _error("takes_too_long", TooLarge)
+class Conflict(AnamorphError):
+    """Not in this state."""
 
-QueueFull = _error("queue_full", Busy)
-MemoryFull = _error("memory_full", Busy)
-OutOfMemory = _error("out_of_memory", Busy)
-NotReady = _error("not_ready", Busy)
-JobsUnavailable = _error("jobs_unavailable", Busy)
-KeysUnavailable = _error("keys_unavailable", Busy)
-TooManyAttempts = _error("too_many_attempts", Busy)
-RateLimited = _error("rate_limited", Busy)
 
-UploadTimeout = _error("upload_timeout")
-DeadlineExceeded = _error("deadline_exceeded")
-ClientLeft = _error("client_left")
-StorageFull = _error("storage_full")
+class TooLarge(AnamorphError):
+    """The upload, the picture or its answer is beyond a limit."""
 
+
+class Invalid(AnamorphError):
+    """A faulty request, picture, parameter or recipe."""
+
+
+class Busy(AnamorphError):
+    """Worth another try, after `retry_after_s`."""
+
+
+class InternalError(AnamorphError):
+    """Something went wrong in the service."""
+
+
+class BadRequest(Invalid):
+    """The request cannot be answered."""
+
+
+class BadMultipart(Invalid):
+    """The multipart body does not parse."""
+
+
+class MissingImage(Invalid):
+    """No image in the request."""
+
+
+class SeveralImages(Invalid):
+    """More than one image in the request."""
+
+
+class InvalidParameter(Invalid):
+    """A parameter is not valid."""
+
+
+class WrongTask(Invalid):
+    """The model serves another endpoint."""
+
+
+class NotAcceptable(Invalid):
+    """No acceptable answer format."""
+
+
+class MethodNotAllowed(Invalid):
+    """The path has no such method."""
+
+
+class WrongHost(Invalid):
+    """The service is not called that."""
+
+
+class UnsupportedEncoding(Invalid):
+    """The body must not be compressed."""
+
+
+class UnusableImage(Invalid):
+    """The image cannot be used."""
+
+
+class UnsupportedImage(UnusableImage):
+    """The format is not taken."""
+
+
+class CorruptImage(UnusableImage):
+    """The image does not decode."""
+
+
+class NoFace(Invalid):
+    """No face was found."""
+
+
+class InvalidPasscode(Invalid):
+    """The passcode is not valid."""
+
+
+class NoSeal(Invalid):
+    """The picture carries no sealed faces."""
+
+
+class DamagedSeal(Invalid):
+    """The sealed picture was altered."""
+
+
+class UnusableModel(Invalid):
+    """The model cannot be used."""
+
+
+class UnknownLayout(UnusableModel):
+    """The checkpoint's layout is not known."""
+
+
+class InvalidCheckpoint(UnusableModel):
+    """The checkpoint is damaged."""
+
+
+class TrainingError(Invalid):
+    """The training cannot run."""
+
+
+class InvalidRecipe(TrainingError):
+    """The recipe is not valid."""
+
+
+class InvalidDataset(TrainingError):
+    """The dataset cannot be used."""
+
+
+class DivergedTraining(TrainingError):
+    """The training diverged."""
+
+
+class ScopeMissing(Forbidden):
+    """The key is not for this."""
+
+
+class WrongPasscode(Forbidden):
+    """The passcode is wrong."""
+
+
+class ForeignPage(Forbidden):
+    """Another site's page may not do this."""
+
+
+class ModelNotFound(NotFound):
+    """No such model."""
+
+
+class DatasetNotFound(NotFound):
+    """No such dataset."""
+
+
+class JobNotFound(NotFound):
+    """No such training job."""
+
+
+class DatasetInUse(Conflict):
+    """The dataset is in use."""
+
+
+class JobConflict(Conflict):
+    """The job is not in a state for that."""
+
+
+class NameTaken(Conflict):
+    """The name is taken."""
+
+
+class ModelProtected(Conflict):
+    """The version must stay."""
+
+
+class GateRefused(Conflict):
+    """The version did not pass."""
+
+
+class MissingFeatures(Conflict):
+    """The VGG16 weights are missing."""
+
+
+class UploadTooLarge(TooLarge):
+    """The upload is too large."""
+
+
+class ImageTooLarge(TooLarge):
+    """The image is too large."""
+
+
+class TakesTooLong(TooLarge):
+    """The picture would take too long."""
+
+
+class QueueFull(Busy):
+    """The queue is full."""
+
+
+class MemoryFull(Busy):
+    """Too many large pictures are under way."""
+
+
+class OutOfMemory(Busy):
+    """The device ran out of memory."""
+
+
+class NotReady(Busy):
+    """The service is not ready."""
+
+
+class JobsUnavailable(Busy):
+    """The queue of jobs does not answer."""
+
+
+class KeysUnavailable(Busy):
+    """The keys cannot be checked."""
+
+
+class TooManyAttempts(Busy):
+    """Too many attempts."""
+
+
+class RateLimited(Busy):
+    """Too many requests."""
+
+
+class UploadTimeout(AnamorphError):
+    """The upload took too long."""
+
+
+class DeadlineExceeded(AnamorphError):
+    """The answer took too long."""
+
+
+class ClientLeft(AnamorphError):
+    """The client closed the connection."""
+
+
+class StorageFull(AnamorphError):
+    """The disk is full."""
+
+
+_BY_CODE = {
+    known.code: known
+    for known in list(globals().values())
+    if isinstance(known, type) and issubclass(known, AnamorphError)
+}
 _BY_STATUS = {
     400: Invalid,
     401: Unauthenticated,

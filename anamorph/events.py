@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +22,10 @@ from anamorph.retries import Outcome, Retries, retry_after_s
 from anamorph.training_calls import JOBS
 
 _SILENCE_S = 45.0  # the service sends something every 15 s
+_GOOD_S = 10.0  # a connection that has lasted for so long was none that failed
+_AWAY = (502, 504)  # what a proxy says while the service starts anew
 _PATIENCE = 3  # times the client's retries: a restart takes longer than a full queue
+_EVENT_STREAM = "text/event-stream"
 _LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)  # a \r at the end may be half of a \r\n
 
 
@@ -85,16 +89,18 @@ class Replay:
         self._last_event_id = last_event_id
         self._retries = replace(retries, count=_PATIENCE * retries.count)
         self._failures = 0
+        self._began_s = 0.0
         self._parser = EventParser()
 
     def request(self, timeout: httpx.Timeout) -> dict[str, Any]:
         """Return the arguments of httpx's `stream` for a new connection."""
         self._parser = EventParser()  # half an event of the last connection comes again, whole
+        self._began_s = time.monotonic()
         return {
             "method": "GET",
             "url": self._path,
             "headers": {
-                "Accept": "text/event-stream",
+                "Accept": _EVENT_STREAM,
                 "Last-Event-ID": str(self._last_event_id),
             },
             "timeout": httpx.Timeout(**timeout.as_dict() | {"read": _SILENCE_S}),
@@ -102,6 +108,8 @@ class Replay:
 
     def take(self, chunk: bytes) -> Iterator[Event]:
         """Yield the events that are whole now, and note how far they go."""
+        if time.monotonic() - self._began_s > _GOOD_S:
+            self._failures = 0
         try:
             for event in self._parser.feed(chunk):
                 self._failures = 0
@@ -114,22 +122,28 @@ class Replay:
     def pause_s(self, outcome: Outcome) -> float:
         """Return the seconds until the next connection, after one that ended with `outcome`.
 
-        Raises AnamorphError: the problem that was answered, or Unreachable after too many failures
-        without an event between them.
+        Raises AnamorphError: the problem that was answered, UnexpectedAnswer for what is no stream
+        of events, or Unreachable after too many failures without an event or some time between.
         """
         if self.ended:
             return 0.0
-        if isinstance(outcome, httpx.Response) and outcome.is_success:
-            wait_s = self._retries.pause_s(self._failures)  # the service left, or it was cut off
-            error: Exception = UnexpectedAnswer(f"{self._path}: the stream ends without `end`")
-        elif isinstance(outcome, httpx.Response):
-            wait_s = self._retries.wait_s(outcome, self._failures, repeatable=True)
-            error = error_of(outcome, retry_after_s(outcome))
-        else:
-            wait_s = self._retries.wait_s(outcome, self._failures, repeatable=True)
-            if isinstance(outcome, httpx.ReadTimeout):
-                wait_s = self._retries.pause_s(self._failures)
+        again = isinstance(outcome, httpx.ReadTimeout)
+        error: Exception
+        if isinstance(outcome, httpx.RequestError):
             error = unreachable(outcome)
+        elif outcome.is_success:  # the service left, or it was cut off
+            if not outcome.headers.get("content-type", "").startswith(_EVENT_STREAM):
+                raise UnexpectedAnswer(f"{self._path}: not a stream of events")
+            again = True
+            error = UnexpectedAnswer(f"{self._path}: the stream ends without `end`")
+        else:
+            again = outcome.status_code in _AWAY
+            error = error_of(outcome, retry_after_s(outcome))
+        wait_s = (
+            self._retries.pause_s(self._failures)
+            if again
+            else self._retries.wait_s(outcome, self._failures, repeatable=True)
+        )
         self._failures += 1
         if wait_s is None:
             raise error

@@ -66,8 +66,18 @@ def file_bytes(picture: PictureInput) -> bytes:
 
 
 def _png(image: Image) -> bytes:
-    """Encode without loss where PNG has the mode; the others (CMYK, YCbCr, ...) become RGB."""
+    """Encode upright, without loss where PNG has the mode; others (CMYK, YCbCr, ...) become RGB.
+
+    Raises TypeError for numbers that are no brightness: mode F, and I beyond 16 bits.
+    """
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(image)  # a PNG file would not tell how it is turned
     options: dict[str, None] = {}
+    if image.mode == "I" and image == (in_16_bits := image.convert("I;16")).convert("I"):
+        image = in_16_bits
+    if image.mode in ("I", "F"):
+        raise TypeError(f"mode {image.mode} has no black and white of its own: convert the image")
     if image.mode not in _PNG_MODES:
         image = image.convert("RGBA" if "a" in image.mode.lower() else "RGB")
         options["icc_profile"] = None  # it described the colours of the other mode

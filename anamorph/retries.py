@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-Outcome = httpx.Response | httpx.TransportError
+Outcome = httpx.Response | httpx.RequestError
 
 _FULL = (429, 503)
 _NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout)

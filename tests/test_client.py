@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image
 
 import anamorph
 from anamorph import AsyncClient, Client, errors, image_calls, records, service_calls
@@ -237,7 +237,7 @@ def test_an_image_goes_without_loss(mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mode", "expected"), [("CMYK", "RGB"), ("YCbCr", "RGB"), ("RGBa", "RGBA"), ("F", "RGB")]
+    ("mode", "expected"), [("CMYK", "RGB"), ("YCbCr", "RGB"), ("RGBa", "RGBA")]
 )
 def test_other_modes_become_rgb(mode: str, expected: str) -> None:
     """What PNG cannot hold goes as RGB, without the profile of its old colours."""
@@ -246,6 +246,25 @@ def test_other_modes_become_rgb(mode: str, expected: str) -> None:
     sent = Image.open(BytesIO(file_bytes(image)))
     assert sent.mode == expected
     assert "icc_profile" not in sent.info
+
+
+def test_numbers_are_no_picture() -> None:
+    """32-bit integers go as 16 bits where they fit, and are refused like floats where not."""
+    wide = np.array([[0, 0xFFFF]], np.int32)
+    assert np.array_equal(np.asarray(Image.open(BytesIO(file_bytes(Image.fromarray(wide))))), wide)
+    for numbers in (wide + 1, wide - 1, wide.astype(np.float32)):
+        with pytest.raises(TypeError, match="convert"):
+            file_bytes(Image.fromarray(numbers))
+
+
+def test_a_picture_goes_upright() -> None:
+    """A photo that was taken sideways is sent as it is shown."""
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    with Image.open(BytesIO(encoded(photo(4, 5), "jpeg", exif=turned))) as image:
+        sent = Image.open(BytesIO(file_bytes(image)))
+    assert sent.size == (4, 5)
+    assert not sent.getexif()
 
 
 def test_a_picture_comes_as_bytes_file_or_image(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 import uvicorn
 
 import anamorph
-from anamorph import AsyncClient, Client, Event
+from anamorph import AsyncClient, Client, Event, events, retries
 from anamorph.retries import Retries, retry_after_s
 
 Respond = Callable[..., Awaitable[None]]
@@ -166,18 +166,19 @@ BROKEN = (
     stream(EVENT.format("state", 1), EVENT.format("progress", 2)[:20], cut=True),
     stream(EVENT.format("progress", 2), cut=False),  # as when the service is told to stop
     full(),
+    answer(502, b"<html>", b"text/html"),  # as a proxy says while the service starts anew
     stream(EVENT.format("published", 3), END, cut=False),
 )
 KINDS = [("state", 1), ("progress", 2), ("published", 3), ("end", None)]
 
 
 def test_events_go_on_where_the_connection_broke() -> None:
-    """Over a connection that breaks, one that ends and a 503, each event comes exactly once."""
+    """Over a connection that breaks, one that ends, a 503 and a 502, each event comes once."""
     app = Scripted(*BROKEN)
     with serving(app) as url, Client(url) as client:
-        events = list(client.job_events("a" * 32))
-    assert [(event.kind, event.id) for event in events] == KINDS
-    assert [headers["last-event-id"] for _, headers, _ in app.seen] == ["0", "1", "2", "2"]
+        told = list(client.job_events("a" * 32))
+    assert [(event.kind, event.id) for event in told] == KINDS
+    assert [headers["last-event-id"] for _, headers, _ in app.seen] == ["0", "1", "2", "2", "2"]
 
 
 def test_async_events_go_on_too() -> None:
@@ -189,9 +190,9 @@ def test_async_events_go_on_too() -> None:
             return [event async for event in client.job_events("a" * 32, last_event_id=1)]
 
     with serving(app) as url:
-        events = asyncio.run(watch(url))
-    assert [(event.kind, event.id) for event in events] == KINDS[1:]
-    assert [headers["last-event-id"] for _, headers, _ in app.seen] == ["1", "2", "2"]
+        told = asyncio.run(watch(url))
+    assert [(event.kind, event.id) for event in told] == KINDS[1:]
+    assert [headers["last-event-id"] for _, headers, _ in app.seen] == ["1", "2", "2", "2"]
 
 
 def test_events_of_no_job_are_refused() -> None:
@@ -201,11 +202,44 @@ def test_events_of_no_job_are_refused() -> None:
         with pytest.raises(anamorph.NotFound) as raised:
             list(client.job_events("a"))
         assert raised.value.code == "job_not_found"
+    page = Scripted(answer(200, b"<html>", b"text/html"))
+    with serving(page) as url, Client(url) as client:
+        with pytest.raises(anamorph.UnexpectedAnswer):
+            list(client.job_events("a"))
+        assert len(page.seen) == 1
     empty = Scripted(stream(cut=False))
     with serving(empty) as url, Client(url, max_retries=0) as client:
         with pytest.raises(anamorph.UnexpectedAnswer):
             list(client.job_events("a"))
         assert len(empty.seen) == 1
+
+
+def test_a_quiet_job_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that was held for a while was no failure, though it brought no event."""
+    monkeypatch.setattr(events, "_GOOD_S", 0.0)
+    monkeypatch.setattr(retries, "_FIRST_WAIT_S", 0.01)
+    quiet = Scripted(*[stream(": ping\n\n", cut=True)] * 5, stream(END, cut=False))
+    with serving(quiet) as url, Client(url, max_retries=1) as client:
+        assert [event.kind for event in client.job_events("a")] == ["end"]
+
+
+def test_a_garbled_answer() -> None:
+    """An answer that does not unpack is Unreachable, as one that breaks off is."""
+    garbled = Scripted(answer(200, b"no gzip", content_encoding="gzip"))
+    with serving(garbled) as url, Client(url) as client, pytest.raises(anamorph.Unreachable):
+        client.list_models()
+
+
+def test_keys_from_files() -> None:
+    """A key's line break does not count; what cannot be a key is refused and not repeated."""
+    app = Scripted(answer(200, b"[]"))
+    with serving(app) as url, Client(url, api_key="secret\r\n") as client:
+        assert client.list_models() == []
+    assert app.seen[0][1]["authorization"] == "Bearer secret"
+    for key in ("sec\nret", "s\u00e9cret"):
+        with pytest.raises(ValueError, match="API key") as raised:
+            Client(api_key=key)
+        assert key not in str(raised.value)
 
 
 def test_a_service_that_is_not_there() -> None:
