@@ -56,10 +56,13 @@ class Catalog:
     async def load(self, name: str | None = None, task: Task | None = None) -> None:
         """Serve what is promoted, or of that only `name` or what does `task`; drop what is not.
 
+        Raises ModelNotFound where `name` is none.
         A version that fails is logged, named in `failed` and not tried again; what its name served
         before goes on serving.
         """
         promotions = await asyncio.to_thread(self._registry.promotions)
+        if name and name not in promotions:
+            raise ModelNotFound(f"no such model; there are: {', '.join(sorted(promotions))}")
         self._promoted = {n: v for n, v in promotions.items() if name in (None, n)}
         for other in sorted({*self._promoted, *self._followed}):
             if self._promoted.get(other) != self._followed.get(other):
@@ -190,7 +193,10 @@ class Catalog:
             raise ModelNotFound(f"{name}@{version} is not served; {served.label} is")
         if served is None:
             known = ", ".join(model.version.name for model in self.models(caller)) or "none"
-            raise ModelNotFound(f"no such model is served; there are: {known}")
+            told = "no such model is served"
+            if caller.sees_all and name in self.failed:
+                told = f"{name} did not load ({self.failed[name]})"
+            raise ModelNotFound(f"{told}; there are: {known}")
         return served
 
     def for_task(self, reference: str, task: Task, caller: Caller = OPERATOR) -> Served:

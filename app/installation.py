@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 import torch
 
 from app.compiled_cache import CompiledCache
+from app.errors import ServiceError
 from app.settings import Settings
 from models.registry import Registry
 
@@ -22,9 +23,14 @@ def open_cache(settings: Settings) -> CompiledCache:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the torch device of the setting "auto", "cpu" or "cuda"."""
+    """Return the torch device of the setting "auto", "cpu" or "cuda".
+
+    Raises ServiceError for "cuda" where there is none.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ServiceError("cuda: no GPU that this torch can use; auto takes the CPU then")
     return torch.device("cuda:0" if name == "cuda" else name)
 
 

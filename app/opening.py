@@ -56,15 +56,6 @@ def open_version(
     return _open(loaded, version, version.label, version.sha256, device, cache, before)
 
 
-def prepare(version: ModelVersion, device: torch.device, cache: CompiledCache) -> None:
-    """Let `open_version` find all that is slow about this version done, in whatever process.
-
-    Raises InvalidCheckpoint for a file that does not load.
-    """
-    if device.type == "cpu":
-        build_engine(load_generator(version.path), device, cache)
-
-
 def open_between(
     regression: Served, adversarial: Served, detail: float, device: torch.device
 ) -> Served:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
@@ -72,6 +73,33 @@ def test_mistakes_are_told_in_a_line(tmp_path: Path, source: Path, arguments, wo
     assert words in result.output
     assert "Traceback" not in result.output
     assert not (tmp_path / "out.png").exists()
+
+
+def test_what_there_is_is_told(tmp_path: Path, source: Path) -> None:
+    """A misspelt model is answered with those there are, a GPU that is missing in so many words."""
+    publish_models(Path(os.environ["ANAMORPH_HOME"]), ("facades", "starry-night"))
+    misspelt = anamorph("stylize", source, tmp_path / "out.png", "--style", "starry")
+    assert (misspelt.exit_code, "facades, starry-night" in misspelt.output) == (1, True)
+    if not torch.cuda.is_available():
+        for command in (("serve",), ("worker",), ("upscale", source, tmp_path / "out.png")):
+            refused = anamorph(*command, "--device", "cuda")
+            assert (refused.exit_code, "no GPU" in refused.output) == (1, True)
+
+
+def test_the_output_file(tmp_path: Path, source: Path) -> None:
+    """The output's folder is asked for first; who may read a file that is written anew stays."""
+    publish_models(Path(os.environ["ANAMORPH_HOME"]), ("facades",))
+    missing = tmp_path / "nowhere" / "out.png"
+    result = anamorph("translate", source, missing, "--model", "facades")
+    assert (result.exit_code, "no folder" in result.output) == (2, True)
+    target, link = tmp_path / "out.png", tmp_path / "link.png"
+    target.write_bytes(b"")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    assert anamorph("translate", source, link, "--model", "facades").exit_code == 0
+    assert link.is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert target.stat().st_size > 0
 
 
 def test_a_damaged_picture_is_told(tmp_path: Path, source: Path) -> None:

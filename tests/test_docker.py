@@ -57,7 +57,7 @@ def test_image_runs_unprivileged_and_is_watched() -> None:
     assert ("USER", " anamorph") in instructions
     assert names.index("USER") < names.index("ENTRYPOINT")
     assert "HEALTHCHECK" in names
-    assert "http://127.0.0.1:8000/readyz" in DOCKERFILE
+    assert "'http://127.0.0.1:' + environ['ANAMORPH_PORT'] + '/readyz'" in DOCKERFILE
 
 
 def test_every_service_is_locked_down(services: dict[str, Any]) -> None:

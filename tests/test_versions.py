@@ -258,5 +258,13 @@ def test_the_commands(home: Path, registry: Registry, monkeypatch: pytest.Monkey
     code, text = anamorph("promote", "starry-night", refused)
     assert (code, "objective 3, serving 2" in text) == (1, True)
     assert anamorph("promote", "starry-night", refused, "--force")[0] == 0
+    broken = str(publish(registry, home, change=flat))
+    assert "flat colour" in anamorph("promote", "starry-night", broken, "--force")[1]
+    assert (
+        anamorph("import", str(registry.resolve(f"starry-night@{broken}").path), "--name", "new")[0]
+        == 1
+    )
+    assert "new" not in anamorph("list")[1]
+    assert registry.resolve("starry-night").version == int(refused)
     assert anamorph("delete", "starry-night", refused)[0] == 1
     assert anamorph("delete", "starry-night", "1") == (0, "starry-night@1 is deleted\n")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.commands.common import errors_as_text, settings_from
+
+if TYPE_CHECKING:
+    from models.registry import ModelVersion
 
 app = typer.Typer(no_args_is_help=True, help="The models at hand.")
 
@@ -48,10 +51,9 @@ def import_model(
 
     Nothing in the file is executed. What is not understood is named.
     """
-    from app.installation import choose_device, open_cache, open_registry
-    from app.opening import prepare
+    from app.installation import open_registry
     from models.checkpoint import load_generator, read_header, save_generator
-    from models.errors import InvalidCheckpoint
+    from models.errors import AnamorphError, InvalidCheckpoint
     from models.importers import import_foreign
 
     with errors_as_text(), tempfile.TemporaryDirectory() as folder:
@@ -63,14 +65,26 @@ def import_model(
             save_generator(file, loaded.module, loaded.header.model_copy(update={"name": name}))
         else:
             loaded = load_generator(file)
-        settings = settings_from()
-        registry = open_registry(settings)
+        registry = open_registry(settings_from())
         version = registry.publish(file, name)
-        prepare(version, choose_device(settings.device), open_cache(settings))
+        try:
+            _try_out(version)
+        except AnamorphError:
+            registry.delete(name, version.version)
+            raise
         registry.promote(name, version.version, force=True)  # asked for in so many words
         typer.echo(f"{name}@{version.version}: {loaded.family.id}, does {loaded.family.task.value}")
         for key, value in (loaded.header.card | loaded.config.model_dump()).items():
             typer.echo(f"  {key}: {value}")
+
+
+def _try_out(version: ModelVersion) -> None:
+    """Raise what a service would refuse to serve it for; it will find it compiled."""
+    from app.installation import choose_device, open_cache
+    from app.opening import open_version
+
+    settings = settings_from()
+    open_version(version, choose_device(settings.device), open_cache(settings))
 
 
 @app.command("versions")
@@ -101,8 +115,9 @@ def promote(
     from app.installation import open_registry
 
     with errors_as_text():
-        promoted = open_registry(settings_from()).promote(name, version, force=force)
-        typer.echo(f"{promoted.label} serves")
+        registry = open_registry(settings_from())
+        _try_out(registry.resolve(f"{name}@{version}"))
+        typer.echo(f"{registry.promote(name, version, force=force).label} serves")
 
 
 @app.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -20,8 +21,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Input = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Picture to read.")]
+
+
+def _in_a_folder(target: Path) -> Path:
+    if not target.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {target.parent}")
+    return target
+
+
 Output = Annotated[
-    Path, typer.Argument(help="Picture to write; its suffix chooses the format.", dir_okay=False)
+    Path,
+    typer.Argument(
+        help="Picture to write; its suffix chooses the format.",
+        dir_okay=False,
+        callback=_in_a_folder,
+    ),
 ]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda")]
 Quality = Annotated[int | None, typer.Option(min=1, max=100, help="For jpeg, webp and avif.")]
@@ -59,10 +73,14 @@ def format_of(target: Path) -> Format:
 
 
 def write_whole(target: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; who may read what was there may read what is."""
+    target = target.resolve()  # what a link points to, not the link
     partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        partial.write_bytes(data)
+        with partial.open("xb") as file:
+            if target.exists():
+                shutil.copymode(target, partial)
+            file.write(data)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)

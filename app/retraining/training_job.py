@@ -17,7 +17,7 @@ import torch
 
 from app.datasets.store import DatasetStore
 from app.installation import choose_device, code_version, open_cache, open_registry
-from app.opening import prepare
+from app.opening import open_version
 from app.problems import OUT_OF_MEMORY, kind_of
 from app.retraining.job_folder import JobFolder
 from app.retraining.jobs import JobFailed
@@ -283,8 +283,8 @@ class TrainingJob:
                 lineage["owner"] = self._model_owner
             amend_card(path, {"lineage": lineage, "gate": verdict})
             found = self._registry.publish(path, self._request.name)
-        # Here, as it would keep the service's requests waiting there.
-        prepare(found, self._device, open_cache(self._settings))
+        # Tried out, and compiled here, as that would keep the service's requests waiting there.
+        open_version(found, self._device, open_cache(self._settings))
         self._folder.append("published", model=found.label)
         return found.label
 

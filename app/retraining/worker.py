@@ -20,6 +20,7 @@ import torch
 from dbos import DBOS
 from filelock import FileLock, Timeout
 
+from app.installation import choose_device
 from app.retraining.job_folder import JobFolder
 from app.retraining.jobs import (
     APPLICATION,
@@ -56,7 +57,11 @@ class Worker:
         self._unrecorded_since: dict[str, float] = {}
 
     def run(self) -> None:
-        """Work; returns once the job under way, if any, has left a checkpoint."""
+        """Work; returns once the job under way, if any, has left a checkpoint.
+
+        Raises ServiceError at once where the device is missing that jobs would be trained on.
+        """
+        choose_device(self._settings.device)
         torch.set_num_threads(self._settings.worker_threads)
         if hasattr(os, "nice"):
             os.nice(self._settings.worker_niceness)
