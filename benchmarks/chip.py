@@ -23,7 +23,7 @@ from app.engines import TorchRunner, probe_picture
 from app.frozen import FrozenStatistics
 from app.installation import choose_device, open_registry
 from app.logs import configure_logs
-from benchmarks.common import ENDPOINTS, ROOT, add_options, machine, photo, prepare
+from benchmarks.common import ENDPOINTS, ROOT, add_options, announce, machine, photo, prepare
 from benchmarks.report import table_head, table_line
 from models.checkpoint import load_generator
 from models.family import Task
@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = prepare(folder, options.models, options.device, random=options.random)
         device = choose_device(settings.device)
         facts = machine(str(device))
-        print(", ".join(f"{key} {value}" for key, value in facts.items()), end="\n\n", flush=True)
+        announce(facts)
         print(table_head(_ANSWERS), flush=True)
         for model in options.models:
             file = open_registry(settings).resolve(model).path

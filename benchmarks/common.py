@@ -178,6 +178,11 @@ def machine(device: str) -> dict[str, str | int | float]:
     return facts
 
 
+def announce(facts: Mapping[str, object]) -> None:
+    """Print the line above a table: what was measured, and on what."""
+    print(", ".join(f"{key} {value}" for key, value in facts.items()), end="\n\n", flush=True)
+
+
 def _cpu() -> str:
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -22,7 +22,7 @@ import numpy as np
 
 from app.installation import choose_device
 from app.logs import configure_logs
-from benchmarks.common import ENDPOINTS, add_options, machine, photo, post, prepare, serve
+from benchmarks.common import ENDPOINTS, add_options, announce, machine, photo, post, prepare, serve
 from benchmarks.report import table_head
 
 _HEALTH_INTERVAL_S = 0.01
@@ -127,11 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = prepare(folder, [options.model], options.device, random=options.random)
         facts = machine(str(choose_device(settings.device))) | {"threads": settings.threads}
         what = {"model": options.model, "px": options.size, "random": options.random}
-        print(
-            ", ".join(f"{key} {value}" for key, value in (facts | what).items()),
-            end="\n\n",
-            flush=True,
-        )
+        announce(facts | what)
         with closing(serve(settings, folder)) as server:
             server.wait()
             port = server.connection.port

@@ -23,7 +23,7 @@ import numpy as np
 
 from app.installation import choose_device
 from app.logs import configure_logs
-from benchmarks.common import ENDPOINTS, add_options, machine, photo, prepare, serve
+from benchmarks.common import ENDPOINTS, add_options, announce, machine, photo, prepare, serve
 
 _PAIRS = 16
 _LONG = 1_000_000
@@ -108,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = Path(name)
         settings = prepare(folder, [options.model], options.device, random=options.random)
         facts = machine(str(choose_device(settings.device))) | {"model": options.model}
-        print(", ".join(f"{key} {value}" for key, value in facts.items()), end="\n\n", flush=True)
+        announce(facts)
         with closing(serve(settings, folder, worker=True)) as server:
             server.wait()
             base_url = f"http://127.0.0.1:{server.connection.port}"

@@ -29,7 +29,17 @@ from app.logs import configure_logs
 from app.opening import Served
 from app.service import Service
 from benchmarks.baseline import to_batch
-from benchmarks.common import ENDPOINTS, Process, add_options, machine, photo, post, prepare, serve
+from benchmarks.common import (
+    ENDPOINTS,
+    Process,
+    add_options,
+    announce,
+    machine,
+    photo,
+    post,
+    prepare,
+    serve,
+)
 from benchmarks.report import HEADER, Row, psnr_db
 from models import images
 from models.family import Task, without_margins
@@ -173,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         plain = ["benchmarks.baseline", *files, "--device", str(service.device)]
         plain += ["--threads", str(settings.threads)]
         facts = machine(str(service.device)) | {"threads": settings.threads}
-        print(", ".join(f"{key} {value}" for key, value in facts.items()), end="\n\n", flush=True)
+        announce(facts)
         with (
             closing(serve(settings, folder)) as ours,
             closing(Process(plain, "/docs", folder / "baseline.log", {})) as baseline,
