@@ -28,6 +28,7 @@ function openDialog(why) {
   byId("key-why").textContent = why;
   byId("key").value = "";
   dialog.returnValue = "";
+  byId("key-forget").onclick = () => dialog.close("forget");
   dialog.showModal();
   return new Promise((resolve) => {
     dialog.onclose = () => {
