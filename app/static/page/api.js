@@ -32,57 +32,68 @@ export function checkSize(file, maxBytes) {
   throw new Problem({ code: "upload_too_large", detail });
 }
 
+/** What a fetch or the reading of an answer resolves to: either may break, and is a Problem then. */
+async function reached(promise) {
+  try {
+    return await promise;
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({ code: "unreachable", title: "No answer" });
+  }
+}
+
 /** Send a request, with the key; resolves to a good response, asks for a key where one is needed.
  * Throws Problem, and AbortError where `options.signal` is aborted. */
 export async function send(path, options = {}) {
   const key = heldKey();
   const headers = new Headers(options.headers);
   if (key) headers.set("X-API-Key", key);
-  let response;
-  try {
-    response = await fetch(path, { ...options, headers });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Problem({ code: "unreachable", title: "No answer" });
-  }
+  const response = await reached(fetch(path, { ...options, headers }));
   if (response.ok) return response;
   if (response.status === 401) {
     const isOther = heldKey() !== null && heldKey() !== key; // given meanwhile, to another request
     const why = key ? "The key that was used is not good." : "";
     if (isOther || (await askForKey(why))) return send(path, options);
   }
-  throw await Problem.of(response);
+  const problem = await Problem.of(response);
+  options.signal?.throwIfAborted();
+  throw problem;
 }
 
+/** The bytes of a response. */
+export const blobOf = (response) => reached(response.blob());
+
+const jsonOf = (response) => reached(response.json());
+
 /** What a GET answers. */
-export const getJson = async (path) => (await send(path)).json();
+export const getJson = async (path, signal) => jsonOf(await send(path, { signal }));
 
 /** What a POST with a JSON body, or none, answers. */
 export async function postJson(path, body) {
   const json = { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
-  return (await send(path, { method: "POST", ...(body === undefined ? {} : json) })).json();
+  return jsonOf(await send(path, { method: "POST", ...(body === undefined ? {} : json) }));
 }
 
 /** The address of a picture that an <img> could not ask for itself, as it sends no key. */
 export async function pictureUrl(path) {
-  return URL.createObjectURL(await (await send(path)).blob());
+  return URL.createObjectURL(await blobOf(await send(path)));
 }
 
 /** POST a form and tell how much of it is sent (0..1); resolves to the JSON answered. */
-export function upload(path, form, onProgress) {
-  return new Promise((resolve, reject) => {
+export async function upload(path, form, onProgress) {
+  const response = await new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch does not tell how far an upload is
     request.open("POST", path);
     const key = heldKey();
     if (key) request.setRequestHeader("X-API-Key", key);
     request.upload.onprogress = (event) => onProgress(event.loaded / event.total);
     request.onerror = () => reject(new Problem({ code: "unreachable", title: "No answer" }));
-    request.onload = async () => {
+    request.onload = () => {
       const headers = { "Retry-After": request.getResponseHeader("Retry-After") ?? "" };
-      const response = new Response(request.response, { status: request.status, headers });
-      if (response.ok) resolve(await response.json());
-      else reject(await Problem.of(response));
+      resolve(new Response(request.response, { status: request.status, headers }));
     };
     request.send(form);
   });
+  if (!response.ok) throw await Problem.of(response);
+  return jsonOf(response);
 }

@@ -48,15 +48,19 @@ async function sendFile() {
   const sending = byId("dataset-send");
   progress.hidden = false;
   sending.disabled = true;
-  const dataset = await guarded(byId("dataset-problem"), async () => {
-    checkSize(file, (await getJson("v1/limits")).max_dataset_bytes);
-    return upload(PATH, form, (share) => {
-      progress.value = share;
-      if (share === 1) progress.removeAttribute("value"); // every picture is looked at
+  let dataset;
+  try {
+    dataset = await guarded(byId("dataset-problem"), async () => {
+      checkSize(file, (await getJson("v1/limits")).max_dataset_bytes);
+      return upload(PATH, form, (share) => {
+        progress.value = share;
+        if (share === 1) progress.removeAttribute("value"); // every picture is looked at
+      });
     });
-  });
-  progress.hidden = true;
-  sending.disabled = false;
+  } finally {
+    progress.hidden = true;
+    sending.disabled = false;
+  }
   if (!dataset) return;
   byId("dataset-form").reset();
   file = null;

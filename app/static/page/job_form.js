@@ -17,9 +17,12 @@ export function startJobForm(onJob) {
   byId("job-form").onsubmit = async (event) => {
     event.preventDefault();
     byId("job-send").disabled = true;
-    const job = await guarded(byId("job-problem"), () => postJson("v1/training-jobs", request()));
-    byId("job-send").disabled = false;
-    if (job) onJob(job);
+    try {
+      const job = await guarded(byId("job-problem"), () => postJson("v1/training-jobs", request()));
+      if (job) onJob(job);
+    } finally {
+      byId("job-send").disabled = false;
+    }
   };
 }
 

@@ -1,6 +1,6 @@
 /** The view of pictures: a photo, a wish, an answer. */
 
-import { checkSize, send } from "./api.js";
+import { blobOf, checkSize, send } from "./api.js";
 import { showChoices } from "./choices.js";
 import { showAfter, showBefore, startCompare } from "./compare.js";
 import { controlFields, showControls } from "./controls.js";
@@ -73,19 +73,22 @@ async function run() {
   const ticking = setInterval(() => showButton(seconds()), 200);
   showButton(0);
   byId("status").textContent = "Working…";
-  await guarded(place, async () => {
-    checkSize(photo, maxBytes);
-    const { id, path } = choice; // another one may be chosen meanwhile
-    const response = await send(path, { method: "POST", body: wish(), signal });
-    setAnswer(await fileOf(response, id));
-    byId("compare").scrollIntoView({ block: "nearest" });
-    showOutcome(response, seconds());
-    byId("status").textContent = `Done in ${duration(seconds())}`;
-  });
-  clearInterval(ticking);
-  underWay = null;
-  if (place.firstChild) byId("status").textContent = "";
-  showButton();
+  try {
+    await guarded(place, async () => {
+      checkSize(photo, maxBytes);
+      const { id, path } = choice; // another one may be chosen meanwhile
+      const response = await send(path, { method: "POST", body: wish(), signal });
+      setAnswer(await fileOf(response, id));
+      byId("compare").scrollIntoView({ block: "nearest" });
+      showOutcome(response, seconds());
+      byId("status").textContent = `Done in ${duration(seconds())}`;
+    });
+  } finally {
+    clearInterval(ticking);
+    underWay = null;
+    if (place.firstChild) byId("status").textContent = "";
+    showButton();
+  }
 }
 
 /** The form that is sent: the photo, and what is to be made of it. */
@@ -99,7 +102,7 @@ function wish() {
 }
 
 async function fileOf(response, id) {
-  const blob = await response.blob();
+  const blob = await blobOf(response);
   const kind = blob.type.split("/")[1];
   const stem = photo.name.replace(/\.\w+$/, "") || "picture";
   return new File([blob], `${stem}-${id}.${EXTENSIONS[kind] ?? kind}`, { type: blob.type });

@@ -95,8 +95,12 @@ async function showSamples(image, job) {
 async function change(name, work, remedies) {
   if (changing) return;
   changing = true; // a second click would take back one change more
-  const done = await guarded(byId("versions-problem"), async () => [await work()], remedies);
-  changing = false;
+  let done;
+  try {
+    done = await guarded(byId("versions-problem"), async () => [await work()], remedies);
+  } finally {
+    changing = false;
+  }
   if (!done) return;
   await showVersions(name);
   onModels();
