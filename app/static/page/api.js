@@ -74,9 +74,24 @@ export async function postJson(path, body) {
   return jsonOf(await send(path, { method: "POST", ...(body === undefined ? {} : json) }));
 }
 
-/** The address of a picture that an <img> could not ask for itself, as it sends no key. */
-export async function pictureUrl(path) {
-  return URL.createObjectURL(await blobOf(await send(path)));
+/** Show a picture in an <img>, which could not ask for it itself, as it sends no key. */
+export async function showPicture(image, path, signal) {
+  const picture = await blobOf(await send(path, { signal }));
+  const giveUp = () => URL.revokeObjectURL(image.src);
+  giveUp(); // a former one that has not loaded yet
+  image.onload = image.onerror = giveUp;
+  image.src = URL.createObjectURL(picture);
+}
+
+/** For a place that shows one thing at a time: gives a signal for all that is asked for the next
+ * thing, and aborts the one before, so that what was asked for last is shown, whenever it comes. */
+export function latest() {
+  let current = new AbortController();
+  return () => {
+    current.abort();
+    current = new AbortController();
+    return current.signal;
+  };
 }
 
 /** POST a form and tell how much of it is sent (0..1); resolves to the JSON answered. */

@@ -1,10 +1,12 @@
 /** Training data: uploaded, looked at, deleted. */
 
-import { checkSize, getJson, pictureUrl, send, upload } from "./api.js";
+import { checkSize, getJson, latest, send, showPicture, upload } from "./api.js";
 import { button, byId, bytes, make, takeDrops } from "./dom.js";
 import { guarded } from "./problems.js";
 
 const PATH = "v1/datasets";
+const listing = latest();
+const showing = latest();
 
 let file = null;
 let onDatasets = () => {};
@@ -23,7 +25,9 @@ export function startDatasets(onList) {
 
 /** Ask for the list and show it. */
 export async function openDatasets() {
-  await guarded(byId("dataset-problem"), async () => showList(await getJson(PATH)));
+  await guarded(byId("dataset-problem"), async () => {
+    showList(await getJson(PATH, listing()));
+  });
 }
 
 function take(chosen) {
@@ -75,7 +79,7 @@ function showList(datasets) {
     const facts = make("small", {}, `${dataset.kind} · ${count} pictures · ${bytes(dataset.bytes)}`);
     const name = make("span", {}, dataset.name);
     const row = make("button", { type: "button", className: "row" }, name, facts);
-    row.onclick = () => guarded(byId("dataset-problem"), () => show(dataset.id));
+    row.onclick = () => show(dataset.id);
     return row;
   });
   byId("datasets").replaceChildren(...rows);
@@ -83,9 +87,16 @@ function showList(datasets) {
 }
 
 async function show(id) {
-  const dataset = await getJson(`${PATH}/${id}`);
-  const picture = make("img", { alt: `Pictures of ${dataset.name}` });
-  picture.src = await pictureUrl(`${PATH}/${id}/contact.png`);
+  const signal = showing();
+  await guarded(byId("dataset-problem"), async () => {
+    const dataset = await getJson(`${PATH}/${id}`, signal);
+    const picture = make("img", { alt: `Pictures of ${dataset.name}` });
+    await showPicture(picture, `${PATH}/${id}/contact.png`, signal);
+    showDataset(dataset, picture, signal);
+  });
+}
+
+function showDataset(dataset, picture, signal) {
   const sheet = make("div", { className: "sheet", tabIndex: 0 }, picture);
   const counts = Object.entries(dataset.counts).map(([part, count]) => `${count} ${part}`);
   const { min, median, max } = dataset.sizes;
@@ -98,15 +109,15 @@ async function show(id) {
     sheet,
     make("p", { className: "quiet" }, `${counts.join(" · ")} · sides ${min}, ${median}, ${max} px`),
     make("ul", { className: "notes" }, ...notes.map((note) => make("li", {}, note))),
-    button("Delete these data", () => remove(id)),
+    button("Delete these data", () => remove(dataset.id, signal)),
   );
   byId("dataset-shown").hidden = false;
 }
 
-async function remove(id) {
+async function remove(id, signal) {
   await guarded(byId("dataset-problem"), async () => {
     await send(`${PATH}/${id}`, { method: "DELETE" });
-    byId("dataset-shown").hidden = true;
-    showList(await getJson(PATH));
+    if (!signal.aborted) byId("dataset-shown").hidden = true;
+    showList(await getJson(PATH, listing()));
   });
 }

@@ -1,18 +1,19 @@
 /** One training, live: how far it is, its losses, samples, comparison and end. */
 
-import { getJson, pictureUrl, postJson } from "./api.js";
+import { getJson, latest, postJson, showPicture } from "./api.js";
 import { Curves } from "./curves.js";
 import { button, duration, make } from "./dom.js";
 import { follow } from "./events.js";
 import { guarded, showProblem } from "./problems.js";
 
 const ENDED = ["succeeded", "failed", "cancelled"];
+const SAMPLE_EVERY_MS = 250; // those of a training that is under way come all at once
 
 /** Show the job at `path` in `place` until it ends or `signal` aborts; resolves to the job as it
  * ended. `hooks.again` is called with a job that was told to go on, `hooks.onState` at a start. */
 export async function followJob(place, path, signal, hooks) {
-  const job = await getJson(path);
-  const parts = build(job, path, hooks.again);
+  const job = await getJson(path, signal);
+  const parts = build(job, path, signal, hooks.again);
   place.replaceChildren(parts.element);
   let last = null;
   await follow(
@@ -28,19 +29,19 @@ export async function followJob(place, path, signal, hooks) {
   return last;
 }
 
-function build(job, path, again) {
+function build(job, path, signal, again) {
   const state = make("strong", { className: "state" });
   const progress = make("progress", { max: 1, value: 0, ariaLabel: "Progress" });
   const speed = make("p", { className: "quiet" });
   const curves = new Curves();
-  const samples = new Samples(path);
+  const samples = new Samples(path, signal);
   const verdict = make("p", { className: "verdict" });
   const trouble = make("div", { role: "alert" });
   const act = (what) => guarded(trouble, () => postJson(`${path}/${what}`));
   const cancel = button("Cancel", () => act("cancel"));
   const resume = button("Go on", async () => {
     const resumed = await act("resume");
-    if (resumed) again(resumed);
+    if (resumed && !signal.aborted) again(resumed);
   });
   const title = make("h3", {}, job.name, " ", state);
   const head = make("div", { className: "row" }, title, cancel, resume);
@@ -85,8 +86,11 @@ function build(job, path, again) {
 
 /** The sample pictures of a job, the newest of them unless somebody looks at another. */
 class Samples {
-  constructor(path) {
+  constructor(path, signal) {
     this.path = path;
+    this.signal = signal;
+    this.asked = latest();
+    this.due = null; // the timer of the newest
     this.steps = [];
     this.image = make("img", { className: "samples", alt: "" });
     this.caption = make("figcaption", { className: "quiet" });
@@ -102,16 +106,20 @@ class Samples {
     this.slider.hidden = this.steps.length < 2;
     if (isNewest) {
       this.slider.value = this.slider.max;
-      this.show();
+      this.due ??= setTimeout(() => this.show(), SAMPLE_EVERY_MS);
     }
   }
 
   async show() {
+    clearTimeout(this.due);
+    this.due = null;
     const step = this.steps[Number(this.slider.value)];
-    const url = await pictureUrl(`${this.path}/samples/${step}.png`).catch(() => null);
-    if (url === null || step !== this.steps[Number(this.slider.value)]) return;
-    URL.revokeObjectURL(this.image.src);
-    this.image.src = url;
+    const signal = AbortSignal.any([this.signal, this.asked()]);
+    try {
+      await showPicture(this.image, `${this.path}/samples/${step}.png`, signal);
+    } catch {
+      return; // another one is asked for, or it is gone
+    }
     this.image.alt = `Samples at step ${step}`;
     this.caption.textContent = `Samples at step ${step}: what goes in, what comes out, and the aim`;
     this.element.hidden = false;

@@ -1,14 +1,16 @@
 /** The list of trainings, and which of them is watched. */
 
-import { getJson } from "./api.js";
+import { getJson, latest } from "./api.js";
 import { byId, make } from "./dom.js";
 import { followJob } from "./job.js";
 import { guarded } from "./problems.js";
 
 const PATH = "v1/training-jobs";
+const listing = latest();
+const watching = latest();
 
 let hooks = { onList: () => {}, onEnd: () => {} };
-let watched = null; // {id, stop: AbortController}
+let watched = null; // an id
 
 /** Set the list up: `onList` gets every list that comes, `onEnd` a watched job that has ended. */
 export function startJobs(given) {
@@ -18,11 +20,11 @@ export function startJobs(given) {
 /** Ask for the list and show it; the newest is watched where none is yet. */
 export async function openJobs() {
   await guarded(byId("jobs-problem"), async () => {
-    const jobs = await getJson(`${PATH}?limit=20`);
+    const jobs = await getJson(`${PATH}?limit=20`, listing());
     const rows = jobs.map((job) => {
       const state = make("small", { className: `state ${job.state}` }, job.state);
       const row = make("button", { type: "button", className: "row" }, job.name, state);
-      row.ariaPressed = String(job.id === watched?.id);
+      row.ariaPressed = String(job.id === watched);
       row.onclick = () => watchJob(job);
       return row;
     });
@@ -37,14 +39,13 @@ export async function openJobs() {
 
 /** Show a job, live, instead of the one that was watched. */
 export async function watchJob(job) {
-  watched?.stop.abort();
-  const stop = new AbortController();
-  watched = { id: job.id, stop };
+  const signal = watching();
+  watched = job.id;
   openJobs();
   const hadEnded = job.finished_at !== null;
   await guarded(byId("job"), async () => {
     const told = { again: watchJob, onState: openJobs };
-    const ended = await followJob(byId("job"), `${PATH}/${job.id}`, stop.signal, told);
+    const ended = await followJob(byId("job"), `${PATH}/${job.id}`, signal, told);
     if (!ended) return;
     openJobs();
     if (!hadEnded) hooks.onEnd(ended);

@@ -1,8 +1,10 @@
 /** The versions of a model side by side, and which of them serves. */
 
-import { getJson, pictureUrl, postJson, send } from "./api.js";
+import { getJson, latest, postJson, send, showPicture } from "./api.js";
 import { button, byId, figure, make } from "./dom.js";
 import { guarded } from "./problems.js";
+
+const showing = latest();
 
 let onModels = () => {};
 let changing = false;
@@ -34,10 +36,10 @@ export async function showVersions(name) {
   const select = byId("versions-model");
   if (![...select.options].some(({ value }) => value === name)) select.add(new Option(name));
   select.value = name;
+  const signal = showing();
   await guarded(byId("versions-problem"), async () => {
-    const versions = await getJson(`v1/models/${name}/versions`);
-    if (select.value !== name) return;
-    const columns = versions.toReversed().map((version) => column(name, version));
+    const versions = await getJson(`v1/models/${name}/versions`, signal);
+    const columns = versions.toReversed().map((version) => column(name, version, signal));
     const back = button("Take the last change back", () => rollBack(name));
     const group = { className: "versions", tabIndex: 0, role: "group", ariaLabel: "Side by side" };
     const hadFocus = byId("versions").contains(document.activeElement);
@@ -46,7 +48,7 @@ export async function showVersions(name) {
   });
 }
 
-function column(name, version) {
+function column(name, version, signal) {
   const label = `${name}@${version.version}`;
   const title = make("h3", {}, label);
   if (version.serving) title.append(" ", make("small", { className: "state serving" }, "serves"));
@@ -54,7 +56,7 @@ function column(name, version) {
     make("div", {}, make("dt", {}, term), make("dd", {}, text)),
   );
   const samples = make("img", { className: "samples", hidden: true, alt: `Samples of ${label}` });
-  if (version.lineage.job) showSamples(samples, version.lineage.job);
+  if (version.lineage.job) showSamples(samples, version.lineage.job, signal);
   const serve = button("Let it serve", () => promote(name, version.version), "primary");
   const remove = button("Delete", () => removeVersion(name, version.version));
   serve.ariaLabel = `Let ${label} serve`;
@@ -80,12 +82,12 @@ function factsOf({ lineage, gate, metrics, sha256 }) {
   return facts;
 }
 
-async function showSamples(image, job) {
+async function showSamples(image, job, signal) {
   const path = `v1/training-jobs/${job}/samples`;
   try {
-    const { steps } = await getJson(path);
+    const { steps } = await getJson(path, signal);
     if (!steps.length) return;
-    image.src = await pictureUrl(`${path}/${steps.at(-1)}.png`);
+    await showPicture(image, `${path}/${steps.at(-1)}.png`, signal);
     image.hidden = false;
   } catch {
     image.hidden = true; // another key's job, or one whose folder is gone
