@@ -11,20 +11,25 @@ const GROUPS = [
 ];
 
 let picked = null; // by hand: models that are loaded later do not change it
+let chosen = null; // what onChoose was told last
 
-/** Build the tiles from GET /v1/models, keeping what was chosen; `onChoose` gets a choice:
- * {id, label, path, fields, controls}. */
+/** Build the tiles from GET /v1/models, keeping what was chosen or set; `onChoose` gets a choice
+ * when it is another one: {id, label, path, fields, controls}. */
 export function showChoices(models, onChoose) {
+  const form = byId("wish");
+  form.oninput = () => (picked = form.elements.choice.value);
   const choices = [...models.map(choiceOf), ...WITHOUT_MODEL];
   const groups = GROUPS.map(([task, title]) => {
     const tiles = choices.filter((choice) => choice.task === task).map((c) => tile(c, onChoose));
     return tiles.length ? group(title, tiles) : null;
   });
+  const focused = byId("choices").querySelector(":focus")?.value;
   byId("choices").replaceChildren(...groups.filter(Boolean));
   const radios = [...byId("choices").querySelectorAll("input")];
   const input = radios.find((radio) => radio.value === picked) ?? radios[0];
   input.checked = true;
-  input.dispatchEvent(new Event("change"));
+  radios.find((radio) => radio.value === focused)?.focus();
+  if (input.value !== chosen) input.dispatchEvent(new Event("change"));
 }
 
 const WITHOUT_MODEL = [
@@ -72,8 +77,8 @@ function choiceOf(model) {
 function tile(choice, onChoose) {
   const input = make("input", { type: "radio", name: "choice", value: choice.id });
   input.className = "unseen";
-  input.onchange = (event) => {
-    if (event.isTrusted) picked = choice.id;
+  input.onchange = () => {
+    chosen = choice.id;
     onChoose(choice);
   };
   const picture = THUMBNAILS.has(choice.id)
