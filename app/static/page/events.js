@@ -3,34 +3,50 @@
 import { send } from "./api.js";
 
 const AGAIN_MS = 1000;
+const SILENT_MS = 45_000; // the service says something every 15 s
 
 /** Call `onEvent(kind, data)` for all that happened and happens, until `end` or `signal` aborts.
- * A broken connection is made anew after the last event. Throws Problem where that is no use. */
+ * A connection that breaks or falls silent is made anew after the last event, a refusal for the
+ * time being is waited for. Throws Problem where that is no use. */
 export async function follow(path, onEvent, signal) {
   let lastId = null;
   while (!signal.aborted) {
+    const silence = new AbortController();
+    let timer;
+    const hear = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => silence.abort(), SILENT_MS);
+    };
+    let waitMs = AGAIN_MS;
     try {
+      hear();
       const headers = lastId === null ? {} : { "Last-Event-ID": lastId };
-      const response = await send(path, { headers, signal });
-      for await (const event of parse(response.body)) {
+      const either = AbortSignal.any([signal, silence.signal]);
+      const response = await send(path, { headers, signal: either });
+      for await (const event of parse(response.body, hear)) {
         if (event.id) lastId = event.id;
         onEvent(event.kind, JSON.parse(event.data));
         if (event.kind === "end") return;
       }
     } catch (error) {
-      if (error.status < 500) throw error;
+      if (error.status < 500 && error.status !== 429) throw error;
+      if (error.retryAfterS) waitMs = error.retryAfterS * 1000;
+    } finally {
+      clearTimeout(timer);
     }
-    if (!signal.aborted) await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    if (!signal.aborted) await new Promise((resolve) => setTimeout(resolve, waitMs));
   }
 }
 
-/** Yield the events of a stream of bytes: {id, kind, data}. Comments have no data. */
-async function* parse(body) {
+/** Yield the events of a stream of bytes: {id, kind, data}. Comments have no data. `onChunk` is
+ * called whenever something comes. */
+async function* parse(body, onChunk) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
+    onChunk();
     text += value.replaceAll("\r", "");
     const blocks = text.split("\n\n");
     text = blocks.pop();
