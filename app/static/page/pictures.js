@@ -124,6 +124,7 @@ function setAnswer(file) {
 function showButton(workingS = null) {
   const go = byId("go");
   go.disabled = photo === null || choice === null;
+  go.formNoValidate = workingS !== null; // what is missing for the next is no reason not to stop
   go.classList.toggle("working", workingS !== null);
   byId("compare").classList.toggle("working", workingS !== null);
   if (workingS !== null) go.textContent = `Stop · ${workingS.toFixed(0)} s`;
