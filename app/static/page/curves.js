@@ -34,7 +34,7 @@ export class Curves {
     drawing.setAttribute("preserveAspectRatio", "none");
     drawing.setAttribute("aria-hidden", "true");
     const line = drawing.appendChild(document.createElementNS(SVG, "polyline"));
-    const value = make("output");
+    const value = make("span", { className: "told" });
     const caption = make("figcaption", { className: "row" }, name.replaceAll(/[_/]/g, " "), value);
     this.element.append(make("figure", {}, caption, drawing));
     return { points: [], line, value };
