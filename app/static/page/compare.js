@@ -117,7 +117,8 @@ function splitAt(event) {
 
 function onKey(event) {
   const isTyping = event.target.matches("input:not([type=range], [type=radio]), textarea, select");
-  if (isTyping || event.ctrlKey || event.metaKey || byId("compare").hidden) return;
+  const isOthers = event.ctrlKey || event.metaKey || event.altKey;
+  if (isTyping || isOthers || byId("compare").closest("[hidden]")) return;
   const act = { "+": () => zoomBy(STEP), "=": () => zoomBy(STEP), "-": () => zoomBy(1 / STEP), 0: reset };
   act[event.key]?.();
 }

@@ -28,6 +28,16 @@ export function takeDrops(place, take) {
   });
 }
 
+/** Keep the page where it is when a file is dropped beside the places that take it. */
+export function refuseOtherDrops() {
+  const refuse = (event) => {
+    if (event.defaultPrevented || !event.dataTransfer.types.includes("Files")) return;
+    event.preventDefault();
+    event.dataTransfer.dropEffect = "none";
+  };
+  for (const kind of ["dragover", "drop"]) document.addEventListener(kind, refuse);
+}
+
 /** 1536 -> "1.5 KB". */
 export function bytes(count) {
   const units = ["bytes", "KB", "MB", "GB"];

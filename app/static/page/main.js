@@ -1,7 +1,7 @@
 /** The start: which view is shown, and what both need to know of the service. */
 
 import { getJson, send } from "./api.js";
-import { byId } from "./dom.js";
+import { byId, refuseOtherDrops } from "./dom.js";
 import { startKey } from "./key.js";
 import { setLimits, setModels, startPictures } from "./pictures.js";
 import { showProblem } from "./problems.js";
@@ -41,6 +41,7 @@ function showView() {
   if (view === "training") openTraining();
 }
 
+refuseOtherDrops();
 startPictures();
 startTraining(() => refreshModels().catch(showStartProblem));
 startKey(() => {
