@@ -30,6 +30,14 @@ export async function openDatasets() {
   });
 }
 
+/** Show none, and give up what is asked for. */
+export function forgetDatasets() {
+  listing();
+  showing();
+  byId("dataset-shown").hidden = true;
+  showList([]);
+}
+
 function take(chosen) {
   if (!chosen) return;
   file = chosen;

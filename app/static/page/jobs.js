@@ -20,21 +20,34 @@ export function startJobs(given) {
 /** Ask for the list and show it; the newest is watched where none is yet. */
 export async function openJobs() {
   await guarded(byId("jobs-problem"), async () => {
-    const jobs = await getJson(`${PATH}?limit=20`, listing());
-    const rows = jobs.map((job) => {
-      const state = make("small", { className: `state ${job.state}` }, job.state);
-      const row = make("button", { type: "button", className: "row" }, job.name, state);
-      row.ariaPressed = String(job.id === watched);
-      row.onclick = () => watchJob(job);
-      return row;
-    });
-    const none = make("p", { className: "quiet" }, "None so far.");
-    const hadFocus = byId("jobs").contains(document.activeElement);
-    byId("jobs").replaceChildren(...(rows.length ? rows : [none]));
-    if (hadFocus) rows.find((row) => row.ariaPressed === "true")?.focus();
-    hooks.onList(jobs);
-    if (jobs.length && watched === null) watchJob(jobs[0]);
+    showList(await getJson(`${PATH}?limit=20`, listing()));
   });
+}
+
+/** Show none, watch none, and give up what is asked for. */
+export function forgetJobs() {
+  listing();
+  watching();
+  watched = null;
+  byId("job").replaceChildren();
+  byId("jobs").replaceChildren();
+  hooks.onList([]);
+}
+
+function showList(jobs) {
+  const rows = jobs.map((job) => {
+    const state = make("small", { className: `state ${job.state}` }, job.state);
+    const row = make("button", { type: "button", className: "row" }, job.name, state);
+    row.ariaPressed = String(job.id === watched);
+    row.onclick = () => watchJob(job);
+    return row;
+  });
+  const none = make("p", { className: "quiet" }, "None so far.");
+  const hadFocus = byId("jobs").contains(document.activeElement);
+  byId("jobs").replaceChildren(...(rows.length ? rows : [none]));
+  if (hadFocus) rows.find((row) => row.ariaPressed === "true")?.focus();
+  hooks.onList(jobs);
+  if (jobs.length && watched === null) watchJob(jobs[0]);
 }
 
 /** Show a job, live, instead of the one that was watched. */

@@ -17,8 +17,9 @@ export function askForKey(why) {
 /** Let people look after the key; `onChange` is called when it is another one. */
 export function startKey(onChange) {
   byId("key-open").onclick = async () => {
+    const former = heldKey();
     await askForKey("Another key may do other things.");
-    onChange();
+    if (heldKey() !== former) onChange();
   };
   byId("key-open").hidden = heldKey() === null;
 }

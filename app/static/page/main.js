@@ -5,7 +5,7 @@ import { byId, refuseOtherDrops } from "./dom.js";
 import { startKey } from "./key.js";
 import { setLimits, setModels, startPictures } from "./pictures.js";
 import { showProblem } from "./problems.js";
-import { openTraining, setTrainableModels, startTraining } from "./training.js";
+import { forgetTraining, openTraining, setTrainableModels, startTraining } from "./training.js";
 
 const VIEWS = ["pictures", "training"];
 const AGAIN_MS = 2000;
@@ -45,6 +45,7 @@ refuseOtherDrops();
 startPictures();
 startTraining(() => refreshModels().catch(showStartProblem));
 startKey(() => {
+  forgetTraining();
   refresh();
   showView();
 });

@@ -1,9 +1,15 @@
 /** The view of trainings: data, jobs and versions, and what each tells the others. */
 
-import { openDatasets, startDatasets } from "./datasets.js";
+import { forgetDatasets, openDatasets, startDatasets } from "./datasets.js";
 import { setBases, setDatasets, startJobForm } from "./job_form.js";
-import { openJobs, startJobs, watchJob } from "./jobs.js";
-import { openVersions, setVersionedModels, showVersions, startVersions } from "./versions.js";
+import { forgetJobs, openJobs, startJobs, watchJob } from "./jobs.js";
+import {
+  forgetVersions,
+  openVersions,
+  setVersionedModels,
+  showVersions,
+  startVersions,
+} from "./versions.js";
 
 let models = [];
 let trained = []; // names that trainings published
@@ -30,6 +36,13 @@ export function startTraining(onModels) {
 export async function openTraining() {
   openVersions();
   await Promise.all([openDatasets(), openJobs()]);
+}
+
+/** Take away all that is shown, and ask no more for it: it was another key's. */
+export function forgetTraining() {
+  forgetDatasets();
+  forgetJobs();
+  forgetVersions();
 }
 
 /** Heed what GET /v1/models answers. */

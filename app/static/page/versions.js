@@ -31,6 +31,12 @@ export function openVersions() {
   if (name && !byId("training").hidden) showVersions(name);
 }
 
+/** Show none, and give up what is asked for. */
+export function forgetVersions() {
+  showing();
+  byId("versions").replaceChildren();
+}
+
 /** Show the versions of one model, the newest first. */
 export async function showVersions(name) {
   const select = byId("versions-model");
