@@ -224,7 +224,7 @@ def test_a_key_is_asked_for(browser: Browser, service: Service) -> None:
         for key in ("anm_not_it", service.key):
             page.get_by_role("dialog").wait_for()
             page.get_by_label("Key", exact=True).fill(key)
-            page.get_by_role("button", name="Use the key").click()
+            page.keyboard.press("Enter")
         page.locator(".tile").first.wait_for()
         page.reload()
         page.locator(".tile").first.wait_for()

@@ -1,0 +1,332 @@
+"""The page where answers are slow, broken, endless or out of order, and hands quick."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+
+from app.keys import KeyStore, Scope
+from browsing import PATIENCE_MS, PHOTO, visit
+from test_page import choose, make
+from test_server import Server
+from tiny import encoded, photo, publish_models
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Route
+
+JOBS, DATASETS = "training-jobs", "datasets"
+STEPS = 60
+
+pytestmark = pytest.mark.timeout(600)
+
+
+class Service:
+    """A server that asks for a key, one for everything and one for pictures alone."""
+
+    def __init__(self, home: Path) -> None:
+        publish_models(home, ("starry-night", "srresnet-x4"))
+        keys = KeyStore(home)
+        self.key = keys.create(set(Scope))[1]
+        self.lesser_key = keys.create({Scope.INFER})[1]
+        self.server = Server(home, home / "log", require_keys=True)
+        self.url = str(self.server.client.base_url)
+
+
+@pytest.fixture(scope="module")
+def service(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    service = Service(tmp_path_factory.mktemp("home"))
+    try:
+        service.server.wait(900)
+        yield service
+    finally:
+        service.server.stop()
+
+
+@pytest.fixture
+def page(browser: Browser, service: Service) -> Iterator[Page]:
+    with visit(browser, service.url, key=service.key) as page:
+        page.locator(".tile").first.wait_for()
+        yield page
+
+
+@pytest.fixture
+def troubled(page: Page, service: Service) -> Callable[..., None]:
+    """Has requests for a path answered otherwise: by a JSON body, or as a function does it."""
+
+    def trouble(path: str, answer: Any) -> None:
+        def handle(route: Route) -> None:
+            if route.request.headers.get("x-api-key") != service.key:
+                route.fallback()
+            elif callable(answer):
+                answer(route)
+            else:
+                route.fulfill(json=answer)
+
+        page.route(re.compile(rf"/v1/{path}(\?.*)?$"), handle)
+
+    return trouble
+
+
+def never(route: Route) -> None:
+    """Leave a request without an answer."""
+
+
+@contextmanager
+def breaking() -> Iterator[Callable[[Route], None]]:
+    """Give what sends POST requests to a server whose answers break off."""
+
+    class Breaking(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "999")
+            self.end_headers()
+            self.wfile.write(b"{")
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Breaking) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        yield (
+            lambda route: (
+                route.continue_(url=url) if route.request.method == "POST" else route.fallback()
+            )
+        )
+        server.shutdown()
+
+
+def until(page: Page, condition: Callable[[], bool]) -> None:
+    """Wait for what the handlers of requests see."""
+    for _ in range(PATIENCE_MS // 50):
+        if condition():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("it did not come")
+
+
+def job(name: str, state: str = "running") -> dict[str, Any]:
+    return {"id": name, "name": name, "state": state, "position": None, "finished_at": None}
+
+
+def dataset(name: str) -> dict[str, Any]:
+    sizes = {"min": 32, "median": 32, "max": 32}
+    found = {"counts": {"train": 3}, "sizes": sizes, "warnings": [], "skipped": {}}
+    return {"id": name, "name": name, "kind": "paired", "bytes": 9, **found}
+
+
+def stream(*events: tuple[str, dict[str, Any]]) -> Callable[[Route], None]:
+    """Answer with server-sent events, and close."""
+    blocks = [
+        f"id: {number}\nevent: {kind}\ndata: {json.dumps(data)}\n\n"
+        for number, (kind, data) in enumerate(events, 1)
+    ]
+    return lambda route: route.fulfill(body="".join(blocks), content_type="text/event-stream")
+
+
+def picture(route: Route) -> None:
+    route.fulfill(body=encoded(photo(16, 16)), content_type="image/png")
+
+
+def test_an_answer_that_breaks_off(page: Page, troubled: Callable[..., None]) -> None:
+    """A connection that breaks within an answer is told, and everything can be done again."""
+    with breaking() as broken:
+        troubled("stylize", broken)
+        troubled(JOBS, broken)
+        troubled(DATASETS, [dataset("pairs")])
+        page.get_by_role("link", name="Training").click()
+        page.get_by_role("button", name="Start", exact=True).click()
+        page.locator("#job-problem [data-code=unreachable]").wait_for()
+        assert page.get_by_role("button", name="Start", exact=True).is_enabled()
+        page.get_by_role("link", name="Pictures").click()
+        page.locator("#photo-file").set_input_files(PHOTO)
+        page.get_by_role("button", name="Make it").click()
+        page.locator("#picture-problem [data-code=unreachable]").wait_for()
+    page.unroute_all()
+    make(page)
+
+
+def test_stopped_while_something_is_missing(page: Page, troubled: Callable[..., None]) -> None:
+    """What is under way can be stopped while a passcode for the next picture is missing."""
+    troubled("stylize", never)
+    page.locator("#photo-file").set_input_files(PHOTO)
+    page.get_by_role("button", name="Make it").click()
+    choose(page, "bring back")
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_text("Stopped").wait_for()
+    page.get_by_role("button", name="Make it").wait_for()
+
+
+def test_a_photo_that_browsers_cannot_show(page: Page) -> None:
+    """Of a TIFF the answer is seen, and beside it that the photo cannot be shown."""
+    buffer = io.BytesIO()
+    Image.open(PHOTO).save(buffer, "TIFF")
+    file: Any = {"name": "scan.tif", "mimeType": "image/tiff", "buffer": buffer.getvalue()}
+    page.locator("#photo-file").set_input_files(file)
+    make(page)
+    seen_at = """share => {
+      const box = document.querySelector("#compare").getBoundingClientRect();
+      const [x, y] = [box.left + share * box.width, box.top + box.height / 2];
+      return document.elementFromPoint(x, y).id;
+    }"""
+    assert [page.evaluate(seen_at, share) for share in (0.25, 0.75)] == ["unshowable", "after"]
+
+
+def test_models_that_load_while_somebody_chooses(
+    page: Page, service: Service, troubled: Callable[..., None]
+) -> None:
+    """Models that are loaded later leave what was set as it is, and the focus where it is."""
+    head = {"X-API-Key": service.key}
+    models = service.server.client.get("/v1/models", headers=head).json()
+    served = [model for model in models if model["name"] == "srresnet-x4"]
+    troubled("models", lambda route: route.fulfill(json=served))
+    page.route("**/readyz", lambda route: route.fulfill(status=200 if len(served) > 1 else 503))
+    page.reload()
+    page.get_by_label("Scale").select_option("2")
+    page.locator("[name=choice][value=srresnet-x4]").focus()
+    served = models
+    page.locator("[name=choice][value=starry-night]").wait_for(state="attached")
+    assert page.get_by_label("Scale").input_value() == "2"
+    assert page.evaluate("document.activeElement.value") == "srresnet-x4"
+
+
+def test_a_training_that_is_over(page: Page, troubled: Callable[..., None]) -> None:
+    """Of a training that is replayed the last samples are fetched, not all; none stays in memory.
+
+    Its losses are no live region, which screen readers would read out at every step.
+    """
+    fetched: list[str] = []
+    troubled(JOBS, [job("facades")])
+    troubled(f"{JOBS}/facades", job("facades"))
+    progress = {"step": 1, "steps": STEPS, "steps_per_s": 1, "seconds_left": 0}
+    events = [("sample", {"step": step + 1}) for step in range(STEPS)]
+    figures = ("progress", progress | {"figures": {"l1": 0.5}})
+    troubled(f"{JOBS}/facades/events", stream(figures, *events, ("end", {"state": "succeeded"})))
+    troubled(
+        rf"{JOBS}/facades/samples/\d+\.png",
+        lambda route: (fetched.append(route.request.url), picture(route)),
+    )
+    page.evaluate("""() => {
+      const {createObjectURL, revokeObjectURL} = URL;
+      const held = window.held = new Set();
+      URL.createObjectURL = (blob) => {
+        const url = createObjectURL(blob);
+        held.add(url);
+        return url;
+      };
+      URL.revokeObjectURL = (url) => held.delete(url) && revokeObjectURL(url);
+    }""")
+    page.get_by_role("link", name="Training").click()
+    image = page.get_by_alt_text(f"Samples at step {STEPS}")
+    image.wait_for()
+    until(page, lambda: page.evaluate("held.size") == 0)
+    assert image.evaluate("image => image.naturalWidth") == 16
+    assert len(fetched) < 5
+    assert page.locator("#job .curves").get_by_text("0.5").is_visible()
+    assert page.locator("#job").get_by_role("status").count() == 0
+
+
+def test_a_training_is_followed_through_troubles(page: Page, troubled: Callable[..., None]) -> None:
+    """A view of a training outlasts a refusal, an end before the end, and a silence of 45 s."""
+    asked: list[str | None] = []
+    refusal = {"status": 429, "headers": {"Retry-After": "2"}, "json": {"code": "rate_limited"}}
+    answers = [
+        lambda route: route.fulfill(**refusal),
+        stream(("state", {"state": "running"})),
+        never,
+        stream(("end", {"state": "succeeded"})),
+    ]
+
+    def events(route: Route) -> None:
+        asked.append(route.request.headers.get("last-event-id"))
+        answers[len(asked) - 1](route)
+
+    troubled(JOBS, [job("facades", "queued")])
+    troubled(f"{JOBS}/facades", job("facades", "queued"))
+    troubled(f"{JOBS}/facades/events", events)
+    page.clock.install()
+    page.get_by_role("link", name="Training").click()
+    until(page, lambda: len(asked) == 1)
+    page.clock.fast_forward(2000)
+    until(page, lambda: len(asked) == 3)
+    page.clock.fast_forward(45_000)
+    page.locator("#job").get_by_text("succeeded").wait_for()
+    assert asked == [None, None, "1", "1"]
+
+
+@pytest.mark.parametrize(("kind", "shown"), [(JOBS, "#job"), (DATASETS, "#dataset-shown")])
+def test_the_last_click_counts(
+    page: Page, troubled: Callable[..., None], kind: str, shown: str
+) -> None:
+    """Of two things that are clicked the last is shown; a late answer for the first is given up."""
+    given_up: list[str] = []
+    of = {JOBS: job, DATASETS: dataset}[kind]
+    troubled(kind, [of("slow"), of("quick")])
+    troubled(f"{kind}/slow", never)
+    troubled(f"{kind}/quick", of("quick"))
+    troubled(f"{kind}/quick/contact.png", picture)
+    troubled(f"{kind}/quick/events", never)
+    page.get_by_role("link", name="Training").click()
+    page.get_by_role("button", name="slow").click()
+    page.on("requestfailed", lambda request: given_up.append(request.url.rsplit("/", 1)[1]))
+    page.get_by_role("button", name="quick").click()
+    page.locator(shown).get_by_role("heading", name="quick").wait_for()
+    assert "slow" in given_up
+
+
+def test_another_key(page: Page, service: Service, troubled: Callable[..., None]) -> None:
+    """After another key is given, nothing stays on the screen that was the former one's."""
+    troubled(JOBS, [job("mine")])
+    troubled(f"{JOBS}/mine", job("mine"))
+    troubled(f"{JOBS}/mine/events", never)
+    troubled(DATASETS, [dataset("mine")])
+    troubled(f"{DATASETS}/mine", dataset("mine"))
+    troubled(f"{DATASETS}/mine/contact.png", picture)
+    page.get_by_role("link", name="Training").click()
+    page.locator("#job").get_by_role("heading", name="mine").wait_for()
+    page.locator("#datasets").get_by_role("button", name="mine").click()
+    page.locator("#dataset-shown").get_by_role("heading", name="mine").wait_for()
+    page.locator("#versions article").wait_for()
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("events")):
+        page.get_by_role("button", name="Key", exact=True).click()
+        page.get_by_label("Key", exact=True).fill(service.lesser_key)
+        page.keyboard.press("Enter")
+    page.locator("#jobs-problem [data-code=scope_missing]").wait_for()
+    assert "mine" not in page.locator("#training").inner_text()
+
+
+def test_keys_and_drops_for_something_else(page: Page) -> None:
+    """Among the trainings `+` zooms no hidden photo, and a file dropped beside opens nothing."""
+    page.locator("#photo-file").set_input_files(PHOTO)
+    page.get_by_role("link", name="Training").click()
+    page.keyboard.press("+")
+    assert page.locator("#zoom-level").text_content() == "fit"
+    page.get_by_role("link", name="Pictures").click()
+    page.keyboard.press("Alt++")
+    assert page.locator("#zoom-level").text_content() == "fit"
+    is_refused = page.evaluate("""() => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File(["PK"], "pairs.zip"));
+      const drop = new DragEvent("drop", {bubbles: true, cancelable: true, dataTransfer});
+      return !document.querySelector("header").dispatchEvent(drop);
+    }""")
+    assert is_refused
+
+
+def test_forced_colours(page: Page) -> None:
+    """In forced colours the chosen tile has an outline, and the others have none."""
+    page.emulate_media(forced_colors="active")
+    outlines = "tiles => tiles.map((tile) => getComputedStyle(tile).outlineStyle)"
+    for state, styles in (":checked", {"double"}), (":not(:checked)", {"none"}):
+        assert set(page.locator(f".tile input{state} + *").evaluate_all(outlines)) == styles
