@@ -91,6 +91,7 @@ def upload(page: Page, data: bytes) -> None:
     page.locator("#dataset-file").set_input_files(file)
     assert page.locator("#dataset-name").input_value() == "my-facades"
     page.get_by_role("button", name="Upload", exact=True).click()
+    page.locator("#dataset-progress").wait_for(state="hidden")
 
 
 def start(page: Page, steps: int, hyperparameters: dict[str, Any]) -> None:

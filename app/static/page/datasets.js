@@ -52,10 +52,11 @@ function nameOf(filename) {
 }
 
 async function sendFile() {
+  const sent = file; // another one may be chosen meanwhile
   const form = new FormData();
   form.append("name", byId("dataset-name").value);
   form.append("kind", byId("dataset-kind").value);
-  form.append("file", file);
+  form.append("file", sent);
   const progress = byId("dataset-progress");
   const sending = byId("dataset-send");
   progress.hidden = false;
@@ -63,7 +64,7 @@ async function sendFile() {
   let dataset;
   try {
     dataset = await guarded(byId("dataset-problem"), async () => {
-      checkSize(file, (await getJson("v1/limits")).max_dataset_bytes);
+      checkSize(sent, (await getJson("v1/limits")).max_dataset_bytes);
       return upload(PATH, form, (share) => {
         progress.value = share;
         if (share === 1) progress.removeAttribute("value"); // every picture is looked at
@@ -74,9 +75,11 @@ async function sendFile() {
     sending.disabled = false;
   }
   if (!dataset) return;
-  byId("dataset-form").reset();
-  file = null;
-  byId("dataset-drop").textContent = "Choose a zip, or drop it here";
+  if (file === sent) {
+    byId("dataset-form").reset();
+    file = null;
+    byId("dataset-drop").textContent = "Choose a zip, or drop it here";
+  }
   await openDatasets();
   await show(dataset.id);
 }
