@@ -201,6 +201,21 @@ def test_models_that_load_while_somebody_chooses(
     assert page.evaluate("document.activeElement.value") == "srresnet-x4"
 
 
+def test_a_service_that_is_away_for_a_while(page: Page, troubled: Callable[..., None]) -> None:
+    """A page that is opened while the service starts anew says so, and goes on by itself."""
+    asked: list[Route] = []
+
+    def away(route: Route) -> None:
+        asked.append(route)
+        route.abort() if len(asked) < 3 else route.fallback()
+
+    troubled("limits", away)
+    page.reload()
+    page.locator("#picture-problem [data-code=unreachable]").wait_for()
+    page.locator(".tile").first.wait_for()
+    assert page.locator("#picture-problem .problem").count() == 0
+
+
 def test_a_training_that_is_over(page: Page, troubled: Callable[..., None]) -> None:
     """Of a training that is replayed the last samples are fetched, not all; none stays in memory.
 

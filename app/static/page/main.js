@@ -20,16 +20,19 @@ async function refreshModels() {
 }
 
 async function refresh() {
-  byId("picture-problem").replaceChildren();
   try {
     setLimits(await getJson("v1/limits"));
+    byId("picture-problem").replaceChildren();
     await refreshModels();
   } catch (problem) {
     showStartProblem(problem);
   }
 }
 
-const showStartProblem = (problem) => showProblem(byId("picture-problem"), problem);
+function showStartProblem(problem) {
+  showProblem(byId("picture-problem"), problem);
+  if (!(problem.status < 500)) setTimeout(refresh, AGAIN_MS); // the service may start anew
+}
 
 function showView() {
   const view = VIEWS.find((name) => location.hash === `#${name}`) ?? VIEWS[0];

@@ -110,7 +110,7 @@ async function change(name, work, remedies) {
     changing = false;
   }
   if (!done) return;
-  await showVersions(name);
+  if (byId("versions-model").value === name) await showVersions(name);
   onModels();
 }
 
