@@ -32,6 +32,7 @@ class Objective(nn.Module):
         data_kinds: the kinds of data set whose batches it takes.
         weights: factor of each generator term in the generator's loss.
         conventions: facts a checkpoint must record, such as the feature network's input scale.
+        frozen: key of a generator that is not trained and not published, if there is one.
     """
 
     config_type: ClassVar[type[Config]]
@@ -39,6 +40,7 @@ class Objective(nn.Module):
 
     weights: Mapping[str, float]
     conventions: Mapping[str, Any]
+    frozen: str | None
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,6 +49,7 @@ class Objective(nn.Module):
         self.memory = nn.ModuleDict()
         self.weights = {}
         self.conventions = {}
+        self.frozen = None
 
     @classmethod
     def build(

@@ -21,7 +21,7 @@ def publish(
     folder: Path,
     facts: Mapping[str, Any],
 ) -> dict[str, Path]:
-    """Write each generator under its model's name, in half precision, and return the files.
+    """Write each trained generator under its model's name, in half precision; return the files.
 
     What is measured and served is this file, so its rounding is part of every figure.
 
@@ -34,6 +34,8 @@ def publish(
     """
     made = {}
     for key, generator in generators.items():
+        if key == objective.frozen:
+            continue
         name = recipe.models[key]
         card = recipe.card | {
             "recipe": recipe.model_dump(mode="json", exclude={"card"}),

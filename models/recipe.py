@@ -193,6 +193,7 @@ class Recipe(Config):
             raise ValueError("; ".join(wrong))
         self._check_channels()
         self._check_crop()
+        self._check_frozen()
         return self
 
     def _check_channels(self) -> None:
@@ -215,6 +216,11 @@ class Recipe(Config):
                 f"data.crop_px: must be a multiple of {rule.multiple_of * scale}, "
                 f"at least {rule.minimum * scale}, for this generator"
             )
+
+    def _check_frozen(self) -> None:
+        frozen = getattr(self.objective_config(), "frozen", None)
+        if frozen and frozen not in self.initial:
+            raise ValueError(f"objective.frozen: [initial] names no model for {frozen}")
 
     def generator_config(self) -> Config:
         """The family's generator hyperparameters."""

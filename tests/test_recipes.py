@@ -54,6 +54,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+def test_what_is_frozen_has_a_beginning():
+    """A generator that is not trained must come from somewhere."""
+    frozen = {"objective": {"frozen": "BtoA"}}
+    with pytest.raises(InvalidRecipe, match=r"objective\.frozen.*BtoA"):
+        parse_recipe(table("cyclegan") | frozen)
+    parse_recipe(table("cyclegan") | frozen | {"initial": {"BtoA": "cold2warm"}})
+
+
 @pytest.mark.parametrize(("change", "named"), WRONG, ids=lambda value: str(value)[:40])
 def test_wrong_keys_are_named(change: dict[str, Any], named: str):
     """A wrong key is named with its table and what is wrong about it, on one line."""

@@ -352,6 +352,28 @@ def test_starts_from_another_model(data_root: Path, tmp_path: Path):
         run(wider, tmp_path / "wider", data_root, find_model=find)
 
 
+def test_a_frozen_generator_stays(data_root: Path, tmp_path: Path):
+    """A frozen generator is shown to the other one, but neither trained nor published."""
+    recipe = tiny_recipe("cyclegan-projected", steps=2)
+    made = run(recipe, tmp_path / "both", data_root)
+    objective = recipe.objective | {"frozen": "BtoA"}
+    update = {"initial": {"BtoA": "painter"}, "objective": objective}
+    recipe = recipe.model_copy(update=update)
+    find = {"painter": made["BtoA"]}.__getitem__
+    run(recipe, tmp_path / "one", data_root, stop_after=1, find_model=find)
+    alone = run(recipe, tmp_path / "one", data_root)
+    kept = load_state(tmp_path / "one" / STATE_FILE)["networks"]["generators"]
+    painter = load_generator(made["BtoA"]).module.state_dict()
+    assert all(torch.equal(kept[f"BtoA.{key}"], value) for key, value in painter.items())
+    assert alone.keys() == {"AtoB"}
+    logged = rows(tmp_path / "one")[-1]
+    assert "generator/cycle_a" in logged
+    assert "generator/cycle_b" in logged
+    assert {key for key in logged if key.startswith("discriminator")} == {
+        "discriminator/b", "discriminator/b_projected",
+    }  # fmt: skip
+
+
 def test_conventions_are_published(data_root: Path, tmp_path: Path):
     """A model trained by perceptual terms records the network, its input scale and the layers."""
     made = run(tiny_recipe("style", steps=1), tmp_path, data_root)["stylize"]

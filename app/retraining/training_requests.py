@@ -135,6 +135,8 @@ def recipe_of(
             "card": {"evaluation": evaluation} | staged_card,
         }
     )
+    if recipe.objective.get("frozen") == model_key(request):
+        raise InvalidRecipe("objective.frozen: this is the direction that is to be trained")
     if base and not same_network(recipe.generator_config(), _config_of(base)):
         raise InvalidRecipe(f"generator: must be as in the base model {request.base}")
     return recipe

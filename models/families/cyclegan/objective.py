@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import Field
@@ -19,7 +19,13 @@ from models.projected import ProjectedConfig, Projection
 
 
 class CycleGANConfig(ProjectedConfig):
-    """Weights of the terms, the discriminators and the pool of earlier fakes."""
+    """Weights of the terms, the discriminators and the pool of earlier fakes.
+
+    Attributes:
+        frozen: a generator that stays as the recipe's `initial` has it, and costs no training. What
+            it makes of real pictures is then a fixed set of inputs whose targets are those pictures
+            (back-translation, Sennrich et al. 2016), in which no message to the other can hide.
+    """
 
     adversarial: float = Field(1.0, ge=0)
     cycle: float = Field(10.0, ge=0)
@@ -28,6 +34,7 @@ class CycleGANConfig(ProjectedConfig):
     patch_layers: int = Field(3, ge=0, le=5)
     patch_channels: int = Field(64, ge=1)
     patch_norm: Norm = "instance"
+    frozen: Literal["AtoB", "BtoA"] | None = None
 
 
 class ImagePool(nn.Module):
@@ -92,8 +99,12 @@ class CycleGANObjective(Objective):
             for name in ("adversarial", "projected", "cycle", "identity")
             for side in ("_a", "_b")
         }
+        self.frozen = config.frozen
         for direction, domain in (("AtoB", "b"), ("BtoA", "a")):
             self.generators[direction] = build_generator(generator)
+            if direction == self.frozen:
+                self.generators[direction].requires_grad_(False)
+                continue
             discriminator = PatchGAN(
                 3, config.patch_channels, config.patch_layers, config.patch_norm
             )
@@ -113,18 +124,18 @@ class CycleGANObjective(Objective):
         a, b = batch["a"], batch["b"]
         to_b, to_a = self.generators["AtoB"], self.generators["BtoA"]
         terms: Terms = {}
-        if self.weights["identity_a"]:
-            # One pass for both: with instance norm, no picture sees another's statistics.
-            fake_b, same_b = to_b(torch.cat((a, b))).chunk(2)
-            fake_a, same_a = to_a(torch.cat((b, a))).chunk(2)
-            terms["identity_a"] = losses.identity_mapping(a, same_a)
-            terms["identity_b"] = losses.identity_mapping(b, same_b)
-        else:
-            fake_b, fake_a = to_b(a), to_a(b)
+        fakes: dict[str, Tensor] = {}
+        for domain, real, other, to_domain in (("b", b, a, to_b), ("a", a, b, to_a)):
+            if domain in self.discriminators and self.weights["identity_a"]:
+                # One pass for both: with instance norm, no picture sees another's statistics.
+                fakes[domain], same = to_domain(torch.cat((other, real))).chunk(2)
+                terms[f"identity_{domain}"] = losses.identity_mapping(real, same)
+            else:
+                fakes[domain] = to_domain(other)
         if self.weights["cycle_a"]:
-            terms["cycle_a"] = losses.cycle_consistency(a, to_a(fake_b))
-            terms["cycle_b"] = losses.cycle_consistency(b, to_b(fake_a))
-        fakes = {"a": fake_a, "b": fake_b}
+            terms["cycle_a"] = losses.cycle_consistency(a, to_a(fakes["b"]))
+            terms["cycle_b"] = losses.cycle_consistency(b, to_b(fakes["a"]))
+        fakes = {domain: fakes[domain] for domain in "ab" if domain in self.discriminators}
         for domain, fake in fakes.items():
             logits = self.discriminators[domain](fake)
             terms[f"adversarial_{domain}"] = losses.least_squares_generator(logits)
