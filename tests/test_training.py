@@ -352,6 +352,31 @@ def test_starts_from_another_model(data_root: Path, tmp_path: Path):
         run(wider, tmp_path / "wider", data_root, find_model=find)
 
 
+def test_starts_from_a_narrower_model(data_root: Path, tmp_path: Path):
+    """A CycleGAN's generators can begin as narrower ones, but not as wider ones."""
+    recipe = tiny_recipe("cyclegan", steps=1)
+    made = run(recipe, tmp_path / "first", data_root)
+    channels = recipe.generator["base_channels"]
+    barely = recipe.training.model_copy(update={"learning_rate": 1e-12})
+
+    def of(channels: int, initial: Path) -> tuple[Recipe, dict[str, Any]]:
+        update = {
+            "initial": {"AtoB": "start"},
+            "training": barely,
+            "generator": recipe.generator | {"base_channels": channels},
+        }
+        return recipe.model_copy(update=update), {"find_model": {"start": initial}.__getitem__}
+
+    wider, options = of(channels + 2, made["AtoB"])
+    grown = run(wider, tmp_path / "wider", data_root, **options)["AtoB"]
+    x = torch.rand(1, 3, 16, 16)
+    before, after = (load_generator(path).module(x) for path in (made["AtoB"], grown))
+    assert torch.allclose(before, after, atol=1e-2)  # both files are in half precision
+    narrower, options = of(channels, grown)
+    with pytest.raises(InvalidRecipe, match="hyperparameters"):
+        run(narrower, tmp_path / "narrower", data_root, **options)
+
+
 def test_a_frozen_generator_stays(data_root: Path, tmp_path: Path):
     """A frozen generator is shown to the other one, but neither trained nor published."""
     recipe = tiny_recipe("cyclegan-projected", steps=2)

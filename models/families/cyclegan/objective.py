@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from models import losses
 from models.blocks import Norm, PatchGAN, initialise_gan
 from models.families.cyclegan.networks import ResNetConfig, build_generator
-from models.family import Config
+from models.families.cyclegan.widening import widen
+from models.family import Config, same_network
 from models.objective import Batch, GeneratorStep, Objective, Terms
 from models.projected import ProjectedConfig, Projection
 
@@ -90,6 +91,7 @@ class CycleGANObjective(Objective):
         self, generator: ResNetConfig, config: CycleGANConfig, features: Path | None
     ) -> None:
         super().__init__()
+        self.config = generator
         self.projection = None
         if config.projected:
             self.projection = Projection(config, features)
@@ -119,6 +121,16 @@ class CycleGANObjective(Objective):
         cls, generator: Config, config: Config, features: Path | None, style: Tensor | None
     ) -> CycleGANObjective:
         return cls(cast(ResNetConfig, generator), cast(CycleGANConfig, config), features)
+
+    def adopt(self, key: str, config: Config, weights: Mapping[str, Tensor]) -> bool:
+        """Take over a narrower generator, so that this one begins as that one ended."""
+        channels = self.config.base_channels
+        if not isinstance(config, ResNetConfig) or config.base_channels > channels:
+            return False
+        if not same_network(config.model_copy(update={"base_channels": channels}), self.config):
+            return False
+        widen(self.generators[key], weights)
+        return True
 
     def generator_step(self, batch: Batch) -> GeneratorStep:
         a, b = batch["a"], batch["b"]
