@@ -86,6 +86,14 @@ def same_network(one: Config, other: Config) -> bool:
     return type(one) is type(other) and network(one) == network(other)
 
 
+def is_narrower(one: Config, other: Config) -> bool:
+    """Tell whether `one` has smaller `base_channels` than `other`, and is the same otherwise."""
+    channels = getattr(other, "base_channels", 0)
+    if getattr(one, "base_channels", channels) >= channels:
+        return False
+    return same_network(one.model_copy(update={"base_channels": channels}), other)
+
+
 @dataclass(frozen=True, slots=True)
 class Family:
     """One kind of model.

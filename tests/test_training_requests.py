@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 from app.datasets.store import DatasetStore
 from app.retraining.training_requests import recipe_of
-from app.schemas_training import Hyperparameters, TrainingRequest
+from app.schemas_training import Hyperparameters, Trainable, TrainingRequest
 from conftest import ROOT
+from models.checkpoint import amend_card
 from models.recipe import Recipe
 from models.registry import Registry
 from tiny_training import write_data
@@ -19,15 +21,19 @@ from tiny_training import write_data
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("home")
-    write_data(home / "uploaded", count=8, px=400)
+    uploaded = home / "uploaded"
+    write_data(uploaded, count=8, px=400)
+    for domain, folder in (("A", "cold"), ("B", "warm")):
+        shutil.copytree(uploaded / folder, uploaded / "domains" / domain)
     return home
 
 
-def recipe(home: Path, base: str | None, **objective: Any) -> Recipe:
-    """The recipe of an upscaler from one that ships."""
-    dataset, _ = DatasetStore(home).add(home / "uploaded" / "warm", "photos", "highres")
+def recipe(home: Path, base: str | None, family: Trainable = "srgan", **objective: Any) -> Recipe:
+    """The recipe of a model from one that ships."""
+    folder, kind = {"srgan": ("warm", "highres"), "cyclegan": ("domains", "unpaired")}[family]
+    dataset, _ = DatasetStore(home).add(home / "uploaded" / folder, "photos", kind)
     request = TrainingRequest(
-        family="srgan",
+        family=family,
         dataset=dataset.id,
         name="mine",
         base=base,
@@ -64,3 +70,16 @@ def test_terms_are_the_bases_unless_given(home: Path) -> None:
     """The weights of an adversarial upscaler's terms are its base's, but for what is asked for."""
     made = recipe(home, "srgan-x4", adversarial=1e-2).objective_config().model_dump()
     assert (made["adversarial"], made["perceptual"]) == (1e-2, 2e-4)
+
+
+def test_both_directions_begin_as_something_that_was_trained(home: Path) -> None:
+    """The way back begins as the model trained with the base, or else as the base itself."""
+    assert recipe(home, "horse2zebra", "cyclegan").initial == {
+        "AtoB": "horse2zebra@1",
+        "BtoA": "zebra2horse@1",
+    }
+    registry = Registry(home, ROOT / "models" / "weights")
+    alone = registry.publish(registry.resolve("horse2zebra").path, "alone")
+    amend_card(alone.path, {"recipe": {}})
+    assert set(recipe(home, "alone@1", "cyclegan").initial.values()) == {"alone@1"}
+    assert recipe(home, None, "cyclegan").initial == {}

@@ -12,7 +12,7 @@ from app.schemas_training import TrainingRequest
 from app.visible import check_visible
 from models.errors import InvalidRecipe, ModelNotFound
 from models.families import FAMILIES
-from models.family import Config, same_network
+from models.family import Config, is_narrower, same_network
 from models.recipe import Recipe, parse_recipe
 from models.registry import ModelVersion, Registry
 
@@ -158,15 +158,22 @@ def _names(request: TrainingRequest) -> dict[str, str]:
 def _initial(
     request: TrainingRequest, base: ModelVersion, registry: Registry, caller: Caller
 ) -> dict[str, str]:
-    """The base model, and for the opposite direction the one that was trained with it."""
-    initial = {model_key(request): f"{base.name}@{base.version}"}
+    """The base model, and for the opposite direction the one that was trained with it.
+
+    Where there is none that fits, that begins as the base too: what either direction must learn is
+    small beside what both have to know, how a picture comes back.
+    """
+    itself = f"{base.name}@{base.version}"
+    initial = {model_key(request): itself}
     if request.family == "cyclegan":
+        initial[_opposite(request)] = itself
         together = base.header.card.get("recipe", {}).get("models", {})
         partner = next((name for name in together.values() if name != base.header.name), None)
         with contextlib.suppress(ModelNotFound):
             if partner:
                 found = registry.resolve(partner)
-                fits = same_network(_config_of(found), _config_of(base))
+                configs = _config_of(found), _config_of(base)
+                fits = same_network(*configs) or is_narrower(*configs)
                 if fits and caller.may_use(found.owner):
                     initial[_opposite(request)] = f"{found.name}@{found.version}"
     return initial

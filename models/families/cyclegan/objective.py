@@ -14,7 +14,7 @@ from models import losses
 from models.blocks import Norm, PatchGAN, initialise_gan
 from models.families.cyclegan.networks import ResNetConfig, build_generator
 from models.families.cyclegan.widening import widen
-from models.family import Config, same_network
+from models.family import Config, is_narrower
 from models.objective import Batch, GeneratorStep, Objective, Terms
 from models.projected import ProjectedConfig, Projection
 
@@ -124,10 +124,7 @@ class CycleGANObjective(Objective):
 
     def adopt(self, key: str, config: Config, weights: Mapping[str, Tensor]) -> bool:
         """Take over a narrower generator, so that this one begins as that one ended."""
-        channels = self.config.base_channels
-        if not isinstance(config, ResNetConfig) or config.base_channels > channels:
-            return False
-        if not same_network(config.model_copy(update={"base_channels": channels}), self.config):
+        if not is_narrower(config, self.config):
             return False
         widen(self.generators[key], weights)
         return True
