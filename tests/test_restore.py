@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 import time
 from collections.abc import Iterator
 from io import BytesIO
@@ -242,7 +241,7 @@ def test_restoring_with_the_passcode_is_not_limited(client: TestClient) -> None:
 
 
 def test_a_wrong_passcode_takes_as_long_as_a_right_one(client: TestClient) -> None:
-    """Nothing ends early: by their medians, the two differ by less than the noise of a machine."""
+    """Nothing ends early: at their quickest, for other work only adds time, the two are alike."""
     file = sealed(cost=STRONG)
     times: dict[str, list[float]] = {PASSCODE: [], "wrong": []}
     for _ in range(PER_MINUTE):
@@ -250,7 +249,7 @@ def test_a_wrong_passcode_takes_as_long_as_a_right_one(client: TestClient) -> No
             started = time.perf_counter()
             restore(client, file, passcode)
             measured.append(time.perf_counter() - started)
-    right, wrong = map(statistics.median, times.values())
+    right, wrong = map(min, times.values())
     assert right > 0.03  # the key derivation is what takes the time
     assert 0.5 < wrong / right < 2
 
