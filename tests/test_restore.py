@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections.abc import Iterator
 from io import BytesIO
@@ -240,18 +241,18 @@ def test_restoring_with_the_passcode_is_not_limited(client: TestClient) -> None:
         assert restore(client, file).status_code == 200
 
 
-def test_a_wrong_passcode_takes_as_long_as_a_right_one(client: TestClient) -> None:
-    """Nothing ends early: at their quickest, for other work only adds time, the two are alike."""
+def test_a_wrong_passcode_is_as_much_work_as_a_right_one(client: TestClient) -> None:
+    """Nothing ends early: by the processor's time, to which others add none, the two are alike."""
     file = sealed(cost=STRONG)
     times: dict[str, list[float]] = {PASSCODE: [], "wrong": []}
     for _ in range(PER_MINUTE):
         for passcode, measured in times.items():
-            started = time.perf_counter()
+            started = time.process_time()
             restore(client, file, passcode)
-            measured.append(time.perf_counter() - started)
-    right, wrong = map(min, times.values())
+            measured.append(time.process_time() - started)
+    right, wrong = map(statistics.median, times.values())
     assert right > 0.03  # the key derivation is what takes the time
-    assert 0.5 < wrong / right < 2
+    assert 0.75 < wrong / right < 1.33
 
 
 def test_an_altered_picture_says_so(client: TestClient) -> None:
