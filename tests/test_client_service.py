@@ -49,12 +49,8 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(home: Path) -> Iterator[Client]:
     """A client of an `anamorph serve` process that trains nothing."""
     server = Server(home, home / "log", threads=1)
-    try:
-        server.wait(240)
-        with Client(f"http://127.0.0.1:{server.port}") as client:
-            yield client
-    finally:
-        server.stop()
+    with server.ready(240), Client(f"http://127.0.0.1:{server.port}") as client:
+        yield client
 
 
 def test_pictures_go_and_come_with_how_they_came_about(client: Client, tmp_path: Path) -> None:

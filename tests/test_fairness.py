@@ -188,8 +188,7 @@ def test_a_flood_beside_a_slow_client(tmp_path: Path, monkeypatch: pytest.Monkey
     picture_file = tmp_path / "picture.jpeg"
     picture_file.write_bytes(data := encoded(photo(256, 256), "jpeg"))
 
-    try:
-        server.wait(240)
+    with server.ready(240):
         words = [str(server.port), flood, "40", "8", str(picture_file), STYLIZE]
         with subprocess.Popen(
             [sys.executable, "-c", FLOODER, *words], stdout=subprocess.PIPE, text=True
@@ -203,8 +202,6 @@ def test_a_flood_beside_a_slow_client(tmp_path: Path, monkeypatch: pytest.Monkey
                 waits_ms.append(float(told.split("queue;dur=")[1].split(",")[0]))
                 time.sleep(0.05)
             flooded = json.loads(flooding.communicate(timeout=90)[0])
-    finally:
-        server.stop()
     assert set(flooded["counts"]) == {"200", "503"}
     # In units of the flood's own wait, as a machine that does other things too slows both.
     assert np.percentile(waits_ms, 95) < flooded["median_ms"] / 2, (waits_ms, flooded)

@@ -289,13 +289,10 @@ def test_a_server_on_the_network_asks_for_keys(tmp_path: Path) -> None:
     assert "Traceback" not in refused.stderr
     key, text = KeyStore(tmp_path).create({Scope.INFER})
     server = Server(tmp_path, tmp_path / "log", host="0.0.0.0")
-    try:
-        server.wait(240)
+    with server.ready(240):
         assert server.client.get("/v1/models").status_code == 401
         assert server.client.get("/v1/models", headers=bearing(text)).status_code == 200
         assert next(iter(KeyStore(tmp_path).list())).last_used_at
         KeyStore(tmp_path).revoke(key.id)
         assert server.client.get("/v1/models", headers=bearing(text)).status_code == 401
-    finally:
-        server.stop()
     assert text not in server.log.read_text()

@@ -50,11 +50,8 @@ def key(home: Path) -> str:
 def server(home: Path, key: str) -> Iterator[Server]:
     server = Server(home, home / "log", require_keys=True, max_pixels=10_000)
     server.client.headers["Authorization"] = f"Bearer {key}"
-    try:
-        server.wait(240)
+    with server.ready(240):
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -46,11 +46,8 @@ def service(
     """A server with tiny models, or for screenshots with those that ship."""
     shipped = request.config.getoption("--update-screenshots")
     service = Service(tmp_path_factory.mktemp("home"), with_shipped_models=shipped)
-    try:
-        service.server.wait(900)
+    with service.server.ready(900):
         yield service
-    finally:
-        service.server.stop()
 
 
 @pytest.fixture

@@ -57,11 +57,8 @@ def server(
         publish_models(home, (NAME, COLOURS))
     threads = {"threads": 1, "worker_threads": 1, "worker_niceness": 0}
     server = Server(home, home / "log", worker=True, **threads)
-    try:
-        server.wait(900)
+    with server.ready(900):
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +15,8 @@ from PIL import Image
 
 from app.keys import KeyStore, Scope
 from browsing import PATIENCE_MS, PHOTO, visit
+from test_client_retries import Scripted, serving
+from test_client_retries import stream as cut_off
 from test_page import choose, make
 from test_server import Server
 from tiny import encoded, photo, publish_models
@@ -45,11 +45,8 @@ class Service:
 @pytest.fixture(scope="module")
 def service(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     service = Service(tmp_path_factory.mktemp("home"))
-    try:
-        service.server.wait(900)
+    with service.server.ready(900):
         yield service
-    finally:
-        service.server.stop()
 
 
 @pytest.fixture
@@ -84,27 +81,12 @@ def never(route: Route) -> None:
 @contextmanager
 def breaking() -> Iterator[Callable[[Route], None]]:
     """Give what sends POST requests to a server whose answers break off."""
-
-    class Breaking(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Length", "999")
-            self.end_headers()
-            self.wfile.write(b"{")
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Breaking) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/"
+    with serving(Scripted(cut_off("{", cut=True))) as url:
         yield (
             lambda route: (
                 route.continue_(url=url) if route.request.method == "POST" else route.fallback()
             )
         )
-        server.shutdown()
 
 
 def until(page: Page, condition: Callable[[], bool]) -> None:
@@ -325,9 +307,11 @@ def test_keys_and_drops_for_something_else(page: Page) -> None:
     """Among the trainings `+` zooms no hidden photo, and a file dropped beside opens nothing."""
     page.locator("#photo-file").set_input_files(PHOTO)
     page.get_by_role("link", name="Training").click()
+    page.locator("#training").wait_for()
     page.keyboard.press("+")
     assert page.locator("#zoom-level").text_content() == "fit"
     page.get_by_role("link", name="Pictures").click()
+    page.locator("#pictures").wait_for()
     page.keyboard.press("Alt++")
     assert page.locator("#zoom-level").text_content() == "fit"
     is_refused = page.evaluate("""() => {

@@ -26,11 +26,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
     first = registry.publish(registry.resolve("facades").path, "facades")
     registry.promote("facades", first.version)
     server = Server(home, tmp_path / "log", worker=True)
-    try:
-        server.wait(120)
+    with server.ready(120):
         yield server
-    finally:
-        server.stop()
 
 
 def zipped(shared: Path) -> bytes:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -62,6 +63,15 @@ class Server:
                 time.sleep(0.1)
         until_ready(self.client, max(90, timeout_s))
 
+    @contextmanager
+    def ready(self, timeout_s: float = 60) -> Iterator[Server]:
+        """Wait until it serves; it is stopped in the end, whatever happens."""
+        try:
+            self.wait(timeout_s)
+            yield self
+        finally:
+            self.stop()
+
     def stop(self) -> int:
         self.client.close()
         self.process.send_signal(signal.SIGTERM)
@@ -81,11 +91,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         upload_timeout_s=3,
         threads=2,
     )
-    try:
-        server.wait()
+    with server.ready():
         yield server
-    finally:
-        server.stop()
 
 
 def metric(client: httpx.Client, line: str) -> float:

@@ -100,11 +100,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     home = tmp_path_factory.mktemp("home")
     publish_models(home, ("starry-night",) * VERSIONS)
     server = Server(home, home / "log", threads=1, reload_s=0.1, worker=False)
-    try:
-        server.wait(180)
+    with server.ready(180):
         yield server
-    finally:
-        server.stop()
 
 
 def promote(server: Server, home: Path, version: int, *, over_http: bool) -> None:

@@ -115,8 +115,7 @@ def test_in_a_browser(browser: Browser, tmp_path: Path) -> None:
     """A browser sends another site's form, which is refused; what the own page asks is done."""
     server = Server(tmp_path, tmp_path / "log")
     method, path = CHANGE
-    try:
-        server.wait()
+    with server.ready():
         url = f"http://localhost:{server.port}"
         form = f'<form method="{method}" action="{url}{path}"><button>Win</button></form>'
         with visit(browser, url) as page:
@@ -127,5 +126,3 @@ def test_in_a_browser(browser: Browser, tmp_path: Path) -> None:
             with page.expect_response(url + path) as refused:
                 page.get_by_role("button").click()
             assert (refused.value.status, refused.value.json()["code"]) == FOREIGN
-    finally:
-        server.stop()
