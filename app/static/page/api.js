@@ -96,19 +96,20 @@ export function latest() {
 
 /** POST a form and tell how much of it is sent (0..1); resolves to the JSON answered. */
 export async function upload(path, form, onProgress) {
-  const response = await new Promise((resolve, reject) => {
+  const answered = new Promise((resolve, reject) => {
     const request = new XMLHttpRequest(); // fetch does not tell how far an upload is
     request.open("POST", path);
     const key = heldKey();
     if (key) request.setRequestHeader("X-API-Key", key);
     request.upload.onprogress = (event) => onProgress(event.loaded / event.total);
-    request.onerror = () => reject(new Problem({ code: "unreachable", title: "No answer" }));
+    request.onerror = reject;
     request.onload = () => {
       const headers = { "Retry-After": request.getResponseHeader("Retry-After") ?? "" };
       resolve(new Response(request.response, { status: request.status, headers }));
     };
     request.send(form);
   });
+  const response = await reached(answered);
   if (!response.ok) throw await Problem.of(response);
   return jsonOf(response);
 }
