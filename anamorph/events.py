@@ -127,18 +127,14 @@ class Replay:
         """
         if self.ended:
             return 0.0
-        again = isinstance(outcome, httpx.ReadTimeout)
-        error: Exception
         if isinstance(outcome, httpx.RequestError):
-            error = unreachable(outcome)
+            error, again = unreachable(outcome), isinstance(outcome, httpx.ReadTimeout)
         elif outcome.is_success:  # the service left, or it was cut off
             if not outcome.headers.get("content-type", "").startswith(_EVENT_STREAM):
                 raise UnexpectedAnswer(f"{self._path}: not a stream of events")
-            again = True
-            error = UnexpectedAnswer(f"{self._path}: the stream ends without `end`")
+            error, again = UnexpectedAnswer(f"{self._path}: the stream ends without `end`"), True
         else:
-            again = outcome.status_code in _AWAY
-            error = error_of(outcome, retry_after_s(outcome))
+            error, again = error_of(outcome, retry_after_s(outcome)), outcome.status_code in _AWAY
         wait_s = (
             self._retries.pause_s(self._failures)
             if again
