@@ -17,6 +17,7 @@ from app.frozen import FrozenStatistics
 from app.openvino_runner import Compiler, OpenVINORunner, convert
 from models.checkpoint import LoadedGenerator
 from models.errors import InvalidCheckpoint
+from models.family import channels
 from models.openvino_core import new_core, openvino
 from models.precision import native_bfloat16
 
@@ -240,12 +241,12 @@ def _openvino_runners(
 
 def probe_picture(loaded: LoadedGenerator, side_px: int) -> Tensor:
     """Return (1, C, h, w) in [-1, 1] with the 1/f spectrum of photographs, and edges."""
-    channels = int(getattr(loaded.config, "channels_in", 3))
+    taken, _ = channels(loaded.config)
     height, width = loaded.family.size_rule(loaded.config).padded(side_px, side_px)
     generator = torch.Generator().manual_seed(0)
-    picture = torch.zeros(1, channels, height, width)
+    picture = torch.zeros(1, taken, height, width)
     for octave in range(7):
-        noise = torch.rand(1, channels, 2**octave, 2**octave, generator=generator) * 2 - 1
+        noise = torch.rand(1, taken, 2**octave, 2**octave, generator=generator) * 2 - 1
         noise = nn.functional.interpolate(noise, (height, width), mode="bicubic")
         picture += noise / 2 ** (octave / 2)
     picture[..., height // 3 : height // 2, width // 4 : width // 2] = 0.8

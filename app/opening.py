@@ -12,7 +12,7 @@ from app.engines import Engine, build_engine, interpolate, probe_picture
 from app.pace import Pace, measure_pace
 from models.checkpoint import LoadedGenerator, load_generator
 from models.errors import InvalidCheckpoint
-from models.family import Family, SizeRule, Task
+from models.family import Family, SizeRule, Task, channels
 from models.registry import ModelVersion
 from models.views import View, view_of
 
@@ -32,6 +32,7 @@ class Served:
     pace: Pace
     rule: SizeRule
     scale: int
+    channels_in: int
     view: View
     parameters: int
 
@@ -98,6 +99,7 @@ def _open(
         pace=pace or measure_pace(engine, probe_picture(loaded, _PACE_PX // scale)),
         rule=loaded.family.size_rule(loaded.config),
         scale=scale,
+        channels_in=channels(loaded.config)[0],
         view=view_of(loaded.config),
         parameters=sum(p.numel() for p in loaded.module.parameters()),
     )
@@ -117,7 +119,7 @@ def _known_pace(before: Served | None, version: ModelVersion, engine: Engine) ->
 
 
 def _check_channels(loaded: LoadedGenerator, label: str) -> None:
-    taken, given = (int(getattr(loaded.config, f"channels_{end}", 3)) for end in ("in", "out"))
+    taken, given = channels(loaded.config)
     if taken not in (1, 3) or given not in (1, 2, 3):
         raise InvalidCheckpoint(
             f"{label} turns {taken} channels into {given}, not a picture into another"

@@ -73,6 +73,11 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def channels(config: Config) -> tuple[int, int]:
+    """Return how many channels a generator takes and gives: 3 where its family has no choice."""
+    return getattr(config, "channels_in", 3), getattr(config, "channels_out", 3)
+
+
 WEIGHTLESS = {"view_px", "clip"}
 """Hyperparameters of generators that change what weights do, but not which weights there are."""
 

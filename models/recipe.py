@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from models.checkpoint import NAME_PATTERN
 from models.errors import InvalidRecipe
 from models.families import FAMILIES
-from models.family import Config
+from models.family import Config, channels
 
 
 class CroppedData(Config):
@@ -197,10 +197,8 @@ class Recipe(Config):
         return self
 
     def _check_channels(self) -> None:
-        config = self.generator_config()
-        channels = [getattr(config, f"channels_{end}", 3) for end in ("in", "out")]
-        wanted = [1, 2] if isinstance(self.data, ColoursData) else [3, 3]
-        if self.family == "pix2pix" and channels != wanted:
+        wanted = (1, 2) if isinstance(self.data, ColoursData) else (3, 3)
+        if self.family == "pix2pix" and channels(self.generator_config()) != wanted:
             raise ValueError(
                 f"generator: {self.data.kind} data take channels_in = {wanted[0]} and "
                 f"channels_out = {wanted[1]}"

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 -- the name PyTorch's users know it by
 
 from models import images, lab
-from models.family import Config
+from models.family import Config, channels
 from models.images import Pixels
 
 CHROMA_PX = 256
@@ -50,12 +50,12 @@ class View(Protocol):
 
 def view_of(config: Config) -> View:
     """Return a generator's view, which its numbers of channels and its `view_px` tell."""
-    if getattr(config, "channels_out", 3) == 2:
+    taken, given = channels(config)
+    if given == 2:
         return ChromaView(getattr(config, "view_px", None) or CHROMA_PX)
-    grey = getattr(config, "channels_in", 3) == 1
     if view_px := getattr(config, "view_px", None):
-        return ReducedView(view_px, grey=grey)
-    return PictureView(grey=grey)
+        return ReducedView(view_px, grey=taken == 1)
+    return PictureView(grey=taken == 1)
 
 
 class PictureView:

@@ -126,7 +126,7 @@ def _summary(model: Served) -> dict[str, Any]:
         "task": model.family.task.value,
         "family": model.family.id,
         "scale": model.scale,
-        "channels_in": model.version.header.generator.get("channels_in", 3),
+        "channels_in": model.channels_in,
         "sha256": model.sha256,
         "task_note": card.get("task_note"),
         "licence": card.get("licence"),
