@@ -74,13 +74,12 @@ export async function postJson(path, body) {
   return jsonOf(await send(path, { method: "POST", ...(body === undefined ? {} : json) }));
 }
 
-/** Show a picture in an <img>, which could not ask for it itself, as it sends no key. */
+/** Show a picture in an <img>, which could not ask for it itself, as it sends no key. It can be
+ * saved and opened from there until `signal` tells that the next one is asked for. */
 export async function showPicture(image, path, signal) {
-  const picture = await blobOf(await send(path, { signal }));
-  const giveUp = () => URL.revokeObjectURL(image.src);
-  giveUp(); // a former one that has not loaded yet
-  image.onload = image.onerror = giveUp;
-  image.src = URL.createObjectURL(picture);
+  const url = URL.createObjectURL(await blobOf(await send(path, { signal })));
+  signal.addEventListener("abort", () => URL.revokeObjectURL(url));
+  image.src = url;
 }
 
 /** For a place that shows one thing at a time: gives a signal for all that is asked for the next
