@@ -96,6 +96,22 @@ def test_bfloat16_within_the_gate() -> None:
     assert engines._psnr_db(engine(batch), generator.module(batch)) > 40
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_weights_in_bfloat16(name: str) -> None:
+    """On torch, bfloat16 answers as autocast does, which casts the same weights in every call."""
+    generator = loaded(*CONFIGS[name])
+    twin = FrozenStatistics(generator.module)
+    runner = TorchRunner(generator.module, twin, CPU, torch.bfloat16)
+    batch = pictures(generator, 2, 64, 32)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert engines._psnr_db(runner.run(batch), generator.module(batch).float()) > 50
+        if twin.norms:
+            statistics = twin.measure(batch)
+            wanted = twin(batch, statistics).float()
+            assert engines._psnr_db(runner.run(batch, statistics), wanted) > 50
+    assert all(weight.dtype == torch.float32 for weight in generator.module.parameters())
+
+
 @pytest.mark.parametrize("name", ["unet", "resnet", "srresnet"])
 def test_a_batch_of_n_equals_n_singles(name: str) -> None:
     """A picture's answer does not depend on its neighbours in the batch, but for rounding."""
