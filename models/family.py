@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,12 +91,12 @@ def same_network(one: Config, other: Config) -> bool:
     return type(one) is type(other) and network(one) == network(other)
 
 
-def is_narrower(one: Config, other: Config) -> bool:
-    """Tell whether `one` has smaller `base_channels` than `other`, and is the same otherwise."""
-    channels = getattr(other, "base_channels", 0)
-    if getattr(one, "base_channels", channels) >= channels:
+def is_smaller(one: Config, other: Config, dimension: Literal["base_channels", "blocks"]) -> bool:
+    """Tell whether `one` has less of `dimension` than `other`, and is the same otherwise."""
+    size = getattr(other, dimension, 0)
+    if getattr(one, dimension, size) >= size:
         return False
-    return same_network(one.model_copy(update={"base_channels": channels}), other)
+    return same_network(one.model_copy(update={dimension: size}), other)
 
 
 @dataclass(frozen=True, slots=True)

@@ -352,29 +352,33 @@ def test_starts_from_another_model(data_root: Path, tmp_path: Path):
         run(wider, tmp_path / "wider", data_root, find_model=find)
 
 
-def test_starts_from_a_narrower_model(data_root: Path, tmp_path: Path):
-    """A CycleGAN's generators can begin as narrower ones, but not as wider ones."""
-    recipe = tiny_recipe("cyclegan", steps=1)
-    made = run(recipe, tmp_path / "first", data_root)
-    channels = recipe.generator["base_channels"]
+@pytest.mark.parametrize(
+    ("family", "dimension"), [("cyclegan", "base_channels"), ("style", "blocks")]
+)
+def test_starts_from_a_smaller_model(data_root: Path, tmp_path: Path, family: str, dimension: str):
+    """Translators can begin as narrower ones, styles as shallower ones; neither as larger ones."""
+    recipe = tiny_recipe(family, steps=1)
+    key = next(iter(recipe.models))
+    made = run(recipe, tmp_path / "first", data_root)[key]
     barely = recipe.training.model_copy(update={"learning_rate": 1e-12})
 
-    def of(channels: int, initial: Path) -> tuple[Recipe, dict[str, Any]]:
+    def of(size: int, initial: Path) -> tuple[Recipe, dict[str, Any]]:
         update = {
-            "initial": {"AtoB": "start"},
+            "initial": {key: "start"},
             "training": barely,
-            "generator": recipe.generator | {"base_channels": channels},
+            "generator": recipe.generator | {dimension: size},
         }
         return recipe.model_copy(update=update), {"find_model": {"start": initial}.__getitem__}
 
-    wider, options = of(channels + 2, made["AtoB"])
-    grown = run(wider, tmp_path / "wider", data_root, **options)["AtoB"]
+    size = recipe.generator[dimension]
+    larger, options = of(size + 2, made)
+    grown = run(larger, tmp_path / "larger", data_root, **options)[key]
     x = torch.rand(1, 3, 16, 16)
-    before, after = (load_generator(path).module(x) for path in (made["AtoB"], grown))
+    before, after = (load_generator(path).module(x) for path in (made, grown))
     assert torch.allclose(before, after, atol=1e-2)  # both files are in half precision
-    narrower, options = of(channels, grown)
+    smaller, options = of(size, grown)
     with pytest.raises(InvalidRecipe, match="hyperparameters"):
-        run(narrower, tmp_path / "narrower", data_root, **options)
+        run(smaller, tmp_path / "smaller", data_root, **options)
 
 
 def test_a_frozen_generator_stays(data_root: Path, tmp_path: Path):

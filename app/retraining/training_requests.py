@@ -12,7 +12,7 @@ from app.schemas_training import TrainingRequest
 from app.visible import check_visible
 from models.errors import InvalidRecipe, ModelNotFound
 from models.families import FAMILIES
-from models.family import Config, is_narrower, same_network
+from models.family import Config, is_smaller, same_network
 from models.recipe import Recipe, parse_recipe
 from models.registry import ModelVersion, Registry
 
@@ -173,7 +173,7 @@ def _initial(
             if partner:
                 found = registry.resolve(partner)
                 configs = _config_of(found), _config_of(base)
-                fits = same_network(*configs) or is_narrower(*configs)
+                fits = same_network(*configs) or is_smaller(*configs, "base_channels")
                 if fits and caller.may_use(found.owner):
                     initial[_opposite(request)] = f"{found.name}@{found.version}"
     return initial

@@ -14,7 +14,7 @@ from models import losses
 from models.blocks import Norm, PatchGAN, initialise_gan
 from models.families.cyclegan.networks import ResNetConfig, build_generator
 from models.families.cyclegan.widening import widen
-from models.family import Config, is_narrower
+from models.family import Config, is_smaller
 from models.objective import Batch, GeneratorStep, Objective, Terms
 from models.projected import ProjectedConfig, Projection
 
@@ -124,7 +124,7 @@ class CycleGANObjective(Objective):
 
     def adopt(self, key: str, config: Config, weights: Mapping[str, Tensor]) -> bool:
         """Take over a narrower generator, so that this one begins as that one ended."""
-        if not is_narrower(config, self.config):
+        if not is_smaller(config, self.config, "base_channels"):
             return False
         widen(self.generators[key], weights)
         return True

@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models import losses
-from models.blocks import as_displayed
-from models.families.style.networks import TransformerConfig, build_generator
-from models.family import Config
+from models.blocks import ResidualBlock, as_displayed
+from models.families.style.networks import TransformerConfig, TransformerNet, build_generator
+from models.family import Config, is_smaller
 from models.features import CONVENTION, VGG16, load_vgg16
 from models.objective import Batch, GeneratorStep, Objective, Terms
 
@@ -90,6 +90,7 @@ class StyleObjective(Objective):
 
     def __init__(self, generator: TransformerConfig, terms: PerceptualTerms) -> None:
         super().__init__()
+        self.config = generator
         self.generators["stylize"] = build_generator(generator)
         self.terms = terms
         self.weights = terms.weights
@@ -107,6 +108,19 @@ class StyleObjective(Objective):
             raise ValueError("the style family needs a style image")
         terms = PerceptualTerms.load(cast(StyleConfig, config), style, features)
         return cls(cast(TransformerConfig, generator), terms)
+
+    def adopt(self, key: str, config: Config, weights: Mapping[str, Tensor]) -> bool:
+        """Take over a generator with fewer blocks, so that this one begins as that one ended.
+
+        The further blocks add nothing yet: the scale of their last normalisation is 0.
+        """
+        if not is_smaller(config, self.config, "blocks"):
+            return False
+        generator = cast(TransformerNet, self.generators[key])
+        generator.load_state_dict(weights, strict=False)
+        for block in generator.blocks[cast(TransformerConfig, config).blocks :]:
+            nn.init.zeros_(cast(Tensor, cast(ResidualBlock, block).body[-1].weight))
+        return True
 
     def generator_step(self, batch: Batch) -> GeneratorStep:
         content = batch["content"]
