@@ -13,6 +13,17 @@ import models
 
 _MIB = 1024**2
 _GIB = 1024**3
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def _three_quarters_of_memory() -> int | None:
+    """Of the machine's or, if it has less, the container's; None where that cannot be told."""
+    if not hasattr(os, "sysconf"):
+        return None
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if _CONTAINER_LIMIT.exists() and (limit := _CONTAINER_LIMIT.read_text().strip()).isdigit():
+        memory = min(memory, int(limit))
+    return memory * 3 // 4
 
 
 class Settings(BaseSettings):
@@ -70,6 +81,11 @@ class Settings(BaseSettings):
     )
     worker_niceness: int = Field(
         10, ge=0, le=19, description="Of the worker on a CPU: 0 is as important as the service."
+    )
+    worker_memory_bytes: int | None = Field(
+        default_factory=_three_quarters_of_memory,
+        ge=512 * _MIB,
+        description="What the worker may have on a CPU; a job that needs more fails.",
     )
     worker_pause_ms: float = Field(
         2.0, ge=0, description="Between two training steps on a GPU, left to the service."

@@ -32,7 +32,7 @@ class ProjectedConfig(Config):
     projected_layers: tuple[
         Annotated[str, Field(pattern=r"^relu([12]_[12]|[345]_[123])$")], ...
     ] = Field(("relu2_2", "relu3_3", "relu4_3"), min_length=1)
-    projected_channels: int = Field(64, ge=1)
+    projected_channels: int = Field(64, ge=1, le=1024)
 
 
 class Projection(nn.Module):

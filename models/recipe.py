@@ -77,7 +77,7 @@ class ContentData(CroppedData):
     kind: Literal["content"]
     train: tuple[str, ...]
     style: str
-    style_px: int = Field(512, ge=32)
+    style_px: int = Field(512, ge=32, le=4096)
 
 
 class ColoursData(CroppedData):
@@ -138,7 +138,7 @@ class TrainingConfig(Config):
     """
 
     steps: int = Field(ge=1)
-    batch: int = Field(1, ge=1)
+    batch: int = Field(1, ge=1, le=65_536)
     optimizer: Literal["adam", "muon"] = "adam"
     learning_rate: float = Field(2e-4, gt=0, lt=1)
     discriminator_learning_rate: float | None = Field(None, gt=0, lt=1)
@@ -149,7 +149,7 @@ class TrainingConfig(Config):
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     channels_last: bool = False
     compile: bool = False
-    workers: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0, le=64)
     log_every: int = Field(20, ge=1)
     sample_every: int = Field(500, ge=1)
     checkpoint_every: int = Field(500, ge=1)

@@ -40,7 +40,9 @@ class Home:
     def __init__(self, path: Path, database_url: str | None = None) -> None:
         self.path = path
         self.dataset = add_pairs(path)
-        self.settings = training_settings(path, database_url=database_url)
+        self.settings = training_settings(
+            path, database_url=database_url, worker_memory_bytes=3 * 2**30
+        )
         self.jobs = Jobs(self.settings)
         self.registry = Registry(path, path / "no weights")
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -137,7 +139,12 @@ def test_a_running_job_is_cancelled_alone_and_resumed(
 def test_failed_jobs_say_why_and_can_be_resumed(
     home: Home, worker: subprocess.Popen[bytes]
 ) -> None:
-    """A NaN loss and a vanished dataset are named; put right, the job is resumed and succeeds."""
+    """A NaN loss, a network too large for the worker's memory and a vanished dataset are named.
+
+    Put right, the last one is resumed and succeeds.
+    """
+    huge = {"patch_channels": 1024, "patch_layers": 5}
+    too_large = home.jobs.submit(tiny_request(home.dataset, name="huge", objective=huge))
     diverging = home.jobs.submit(tiny_request(home.dataset, name="nan", objective={"l1": 1e39}))
     vanished = home.jobs.submit(tiny_request(add_pairs(home.path, 9), name="vanished", steps=2))
     folder = home.path / "datasets" / vanished.request.dataset
@@ -146,6 +153,9 @@ def test_failed_jobs_say_why_and_can_be_resumed(
     assert error is not None
     assert error.code == "diverged_training"
     assert (home.jobs.folder(diverging.id).path / "losses.png").exists()
+    error = home.until_ended(too_large).error
+    assert error is not None
+    assert error.code == "out_of_memory"
     error = home.until_ended(vanished).error
     assert error is not None
     assert error.code == "dataset_not_found"

@@ -41,6 +41,7 @@ _MEASURED_S = 20.0
 _PROGRESS_EVERY_S = 1.0
 _STARTS_WITHOUT_CHECKPOINT = 5
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_MEMORY_TEXT = "can't allocate memory"  # of torch on a CPU, in a plain RuntimeError
 _DISK_FULL_TEXTS = tuple(f"os error {number})" for number in sorted(_DISK_FULL))
 
 log = structlog.get_logger()
@@ -323,7 +324,8 @@ def failure_of(error: Exception) -> JobFailed:
     """Return what people are told of an error; one that nobody foresaw is in the log alone."""
     if isinstance(error, AnamorphError):
         return JobFailed(kind_of(error).code, str(error))
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+    exhausted = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    if exhausted or _NO_MEMORY_TEXT in str(error):
         return JobFailed(OUT_OF_MEMORY.code, "smaller pictures or batches need less memory")
     number = error.errno if isinstance(error, OSError) else None
     if number in _DISK_FULL or str(error).endswith(_DISK_FULL_TEXTS):

@@ -61,7 +61,9 @@ class Worker:
 
         Raises ServiceError at once where the device is missing that jobs would be trained on.
         """
-        choose_device(self._settings.device)
+        device = choose_device(self._settings.device)
+        if device.type == "cpu" and self._settings.worker_memory_bytes:
+            _limit_memory(self._settings.worker_memory_bytes)
         torch.set_num_threads(self._settings.worker_threads)
         if hasattr(os, "nice"):
             os.nice(self._settings.worker_niceness)
@@ -189,6 +191,17 @@ def _function(method: Callable[P, T]) -> Callable[P, T]:
         return method(*args, **kwargs)
 
     return call
+
+
+def _limit_memory(limit_bytes: int) -> None:
+    """Let allocations fail that go beyond, and the job with them, rather than the machine."""
+    with contextlib.suppress(ImportError):  # Windows has no such limit
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        if hard != resource.RLIM_INFINITY:
+            limit_bytes = min(limit_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, hard))
 
 
 @contextlib.contextmanager

@@ -34,8 +34,8 @@ class ResNetConfig(Config):
 
     channels_in: int = Field(3, ge=1)
     channels_out: int = Field(3, ge=1)
-    base_channels: int = Field(64, ge=1)
-    blocks: int = Field(9, ge=1)
+    base_channels: int = Field(64, ge=1, le=1024)
+    blocks: int = Field(9, ge=1, le=256)
     norm: Norm = "instance"
     upsampling: Upsampling = "nearest"
     dropout: float = Field(0.0, ge=0, lt=1)

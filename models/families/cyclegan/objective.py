@@ -31,9 +31,9 @@ class CycleGANConfig(ProjectedConfig):
     adversarial: float = Field(1.0, ge=0)
     cycle: float = Field(10.0, ge=0)
     identity: float = Field(5.0, ge=0)
-    pool: int = Field(50, ge=0)
+    pool: int = Field(50, ge=0, le=10_000)
     patch_layers: int = Field(3, ge=0, le=5)
-    patch_channels: int = Field(64, ge=1)
+    patch_channels: int = Field(64, ge=1, le=1024)
     patch_norm: Norm = "instance"
     frozen: Literal["AtoB", "BtoA"] | None = None
 

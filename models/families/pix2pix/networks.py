@@ -39,7 +39,7 @@ class UNetConfig(Config):
 
     channels_in: int = Field(3, ge=1)
     channels_out: int = Field(3, ge=1)
-    base_channels: int = Field(64, ge=1)
+    base_channels: int = Field(64, ge=1, le=1024)
     depth: int = Field(8, ge=5, le=10)
     norm: Norm = "batch"
     upsampling: Upsampling = "transposed"

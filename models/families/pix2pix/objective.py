@@ -27,7 +27,7 @@ class Pix2PixConfig(ProjectedConfig):
     adversarial: float = Field(1.0, ge=0)
     l1: float = Field(100.0, ge=0)
     patch_layers: int = Field(3, ge=0, le=5)
-    patch_channels: int = Field(64, ge=1)
+    patch_channels: int = Field(64, ge=1, le=1024)
     patch_norm: Norm = "instance"
 
 

@@ -26,8 +26,8 @@ class SRConfig(Config):
     """
 
     architecture: Literal["msrresnet", "srresnet"] = "msrresnet"
-    channels: int = Field(64, ge=1)
-    blocks: int = Field(16, ge=1)
+    channels: int = Field(64, ge=1, le=1024)
+    blocks: int = Field(16, ge=1, le=256)
     scale: Literal[2, 4] = 4
     batch_norm: bool = True
     value_range: ValueRange = "unit"

@@ -30,8 +30,8 @@ class SRGANConfig(Config):
     adversarial: float = Field(1e-3, ge=0)
     perceptual: float = Field(6e-3, ge=0)
     perceptual_layer: str = "conv5_3"
-    discriminator_channels: int = Field(64, ge=1)
-    discriminator_dense: int = Field(1024, ge=1)
+    discriminator_channels: int = Field(64, ge=1, le=1024)
+    discriminator_dense: int = Field(1024, ge=1, le=65_536)
 
 
 class SRGANObjective(Objective):

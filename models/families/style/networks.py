@@ -12,8 +12,8 @@ from models.family import Config, SizeRule
 class TransformerConfig(Config):
     """Hyperparameters of `TransformerNet`; the published networks have 32 or 16 base channels."""
 
-    base_channels: int = Field(32, ge=1)
-    blocks: int = Field(5, ge=1)
+    base_channels: int = Field(32, ge=1, le=1024)
+    blocks: int = Field(5, ge=1, le=256)
     value_range: ValueRange = "signed"
 
 
