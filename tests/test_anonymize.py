@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 import app.engines
 import app.faces.anonymizing
 from app.cli import app as commands
+from app.faces.sealing import Region
 from app.main import create_app
 from app.service import Service
 from models.faces import Detector, Face
@@ -217,6 +218,17 @@ def test_no_face_is_an_answer_of_its_own(client: TestClient) -> None:
 def test_bad_boxes_are_refused(client: TestClient, faces: str) -> None:
     """Boxes that are none, or lie outside the picture, are a 422."""
     assert_problem(anonymize(client, method="blur", faces=faces), 422, "invalid_parameter")
+
+
+def test_boxes_that_overlap_too_much_are_refused(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a passcode, what is too much to seal is refused before a pixel of it is copied."""
+    monkeypatch.setattr(Region, "of", lambda *_: pytest.fail("a face is copied"))
+    boxes = json.dumps([(0, 0, *hopper().size)] * 17)
+    response = anonymize(client, method="solid", faces=boxes, passcode=PASSCODE)
+    assert_problem(response, 422, "invalid_parameter")
+    assert "overlap" in response.json()["detail"]
 
 
 @pytest.mark.parametrize("method", ["generate", "solid"])

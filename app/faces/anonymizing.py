@@ -25,7 +25,7 @@ from app.errors import InvalidParameter, NoFace
 from app.faces.carriers import CARRIERS
 from app.faces.finding import Pack, find_faces, find_faces_in, remake_face
 from app.faces.passcodes import STRONG, condition_bits, normalised
-from app.faces.sealing import Region, seal
+from app.faces.sealing import Region, check_overlap, seal
 from app.inference import same
 from app.metrics import Laps
 from app.opening import Served
@@ -130,11 +130,18 @@ async def anonymize(
             "no face was found; send its box in `faces` if there is one, or allow_no_face=true to "
             "have the picture as it is"
         )
-    sealed = params.passcode is not None and bool(targets)
-    seen = rgb
-    if sealed and answer_format == "jpeg":
-        seen = await service.in_codecs(partial(images.on_white, picture))
-    originals = [_original(seen, target, params.method) for target in targets if sealed]
+    passcode = params.passcode if targets else None
+    originals: list[Region] = []
+    if passcode is not None:
+        boxes = [_touched(target, params.method, height, width) for target in targets]
+        hidden = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
+        check_overlap(hidden, height * width)
+        if share:
+            share.resize(len(data) + _predicted_bytes(height * width, params, hidden))
+        seen = rgb
+        if answer_format == "jpeg":
+            seen = await service.in_codecs(partial(images.on_white, picture))
+        originals = await service.in_codecs(lambda: [Region.of(seen, box) for box in boxes])
     if model:
         await _remake(service, model, rgb, targets, params, deadline)
     else:
@@ -145,8 +152,7 @@ async def anonymize(
         lambda: images.encode(images.resized(picture, *size), answer_format, params.quality)
     )
     laps.end("encode")
-    if sealed and params.passcode is not None:
-        passcode = params.passcode
+    if passcode is not None:
         encoded = await service.in_codecs(
             partial(seal, encoded, answer_format, originals, passcode)
         )
@@ -159,7 +165,7 @@ async def anonymize(
         size=size,
         method=params.method,
         targets=targets,
-        sealed=sealed,
+        sealed=passcode is not None,
         model=model,
         seconds=laps.seconds,
     )
@@ -204,10 +210,15 @@ def _check_sealable(params: AnonymizeParams, answer_format: Format) -> None:
         )
 
 
-def _predicted_bytes(pixels: int, params: AnonymizeParams) -> int:
+def _predicted_bytes(pixels: int, params: AnonymizeParams, hidden_pixels: int = 0) -> int:
+    """What a picture takes; those that are to be sealed may be more than it has, as faces overlap.
+
+    Before they are known, they are taken to be all of it.
+    """
     if params.passcode is None:
         return pixels * _BYTES_PER_PIXEL
-    return pixels * (_BYTES_PER_PIXEL + _SEALING_BYTES_PER_PIXEL) + STRONG.memory_kib * 1024
+    sealing = max(pixels, hidden_pixels) * _SEALING_BYTES_PER_PIXEL
+    return pixels * _BYTES_PER_PIXEL + sealing + STRONG.memory_kib * 1024
 
 
 async def _targets(
@@ -234,11 +245,11 @@ def _in_given(box: Box, found: Face | None, size: tuple[int, int]) -> Target:
     return Target(face, Alignment.of_face(face, size), given=True)
 
 
-def _original(rgb: Pixels, target: Target, method: Method) -> Region:
-    """Return a copy of all pixels that anonymizing a target may touch."""
+def _touched(target: Target, method: Method, height: int, width: int) -> tuple[int, int, int, int]:
+    """Return the (left, top, right, bottom) of all pixels that anonymizing a target may touch."""
     if method == "generate":
-        return Region.of(rgb, target.alignment.region)
-    return Region.of(rgb, hidden_region(target.face.box, *rgb.shape[:2]))
+        return target.alignment.region
+    return hidden_region(target.face.box, height, width)
 
 
 async def _remake(

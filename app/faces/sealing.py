@@ -168,9 +168,14 @@ def unseal(file: bytes, passcode: SecretStr, limits: Limits | None = None) -> li
     return list(find_seal(file, picture.format).open(picture, passcode))
 
 
-def _pack(regions: Sequence[Region], height: int, width: int) -> bytes:
-    if sum(region.rgb[..., 0].size for region in regions) > _MAX_OVERLAP * height * width:
+def check_overlap(hidden_pixels: int, pixels: int) -> None:
+    """Raise InvalidParameter where a picture's regions have together too many pixels to seal."""
+    if hidden_pixels > _MAX_OVERLAP * pixels:
         raise InvalidParameter("the faces overlap too much to be sealed")
+
+
+def _pack(regions: Sequence[Region], height: int, width: int) -> bytes:
+    check_overlap(sum(region.rgb[..., 0].size for region in regions), height * width)
     parts = [_COUNT.pack(len(regions))]
     for region in regions:
         bottom, right = np.add((region.top, region.left), region.rgb.shape[:2])
