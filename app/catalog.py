@@ -15,7 +15,7 @@ import torch
 
 from app.access import OPERATOR, Caller
 from app.compiled_cache import CompiledCache
-from app.errors import InvalidParameter, NotReady, WrongTask
+from app.errors import InvalidParameter, NotReady, QueueFull, WrongTask
 from app.opening import Served, open_between, open_version
 from models.errors import ModelNotFound, ModelProtected
 from models.families import family
@@ -264,6 +264,9 @@ class Catalog:
         key = (regression.label, adversarial.label, step)
         task = self._interpolated.get(key)
         if task is None or (task.done() and (task.cancelled() or task.exception())):
+            waiting = sum(not other.done() for other in self._interpolated.values())
+            if waiting >= _MAX_INTERPOLATED:  # they are made one after the other, in seconds each
+                raise QueueFull("networks of other details are being made", retry_after_s=10)
             detail = step / _DETAIL_STEPS
             task = asyncio.create_task(
                 self._in_builder(

@@ -156,7 +156,7 @@ class Busy(ServiceError):
 
 
 class QueueFull(Busy):
-    """`queue_limit` pictures are waiting already."""
+    """`queue_limit` pictures are waiting already, or too many networks between two others."""
 
 
 class MemoryFull(Busy):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from io import BytesIO
 from pathlib import Path
 from typing import get_args
 
+import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from app import catalog
 from app.main import create_app
 from models import images, lab
 from models.images import Format
@@ -241,6 +246,27 @@ def test_detail_goes_from_regression_to_adversarial(client: TestClient) -> None:
     assert len({answer.content for answer in answers.values()}) == 3
 
 
+def test_few_networks_are_made_for_details_at_a_time(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each further `detail` takes a network that is made first; beyond a few, others wait."""
+    may_open = threading.Event()
+    work = catalog.open_between
+    monkeypatch.setattr(catalog, "open_between", lambda *given: may_open.wait(60) and work(*given))
+
+    def answered(step: int) -> httpx.Response:
+        fields = {"detail": 0.55 + 0.05 * step}
+        return client.post("/v1/upscale", params=fields, content=encoded(photo(16, 16)))
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(answered, step) for step in range(8)]
+        refused = [done.result() for done in itertools.islice(as_completed(answers), 4)]
+        may_open.set()
+    assert {answer.json()["code"] for answer in refused} == {"queue_full"}
+    assert all(int(answer.headers["Retry-After"]) > 0 for answer in refused)
+    assert sorted(done.result().status_code for done in answers) == [200] * 4 + [503] * 4
+
+
 def test_a_particular_upscaler_can_be_named(client: TestClient) -> None:
     """`model` chooses the network; without `detail` it runs as it is."""
     response = client.post(
@@ -344,6 +370,9 @@ def test_models_are_listed(client: TestClient) -> None:
 def test_service_routes_answer(client: TestClient) -> None:
     """Liveness, readiness, metrics, the OpenAPI document and its page are there."""
     assert client.get("/healthz").json() == {"status": "ok"}
+    for path in ("/healthz", "/readyz", "/"):
+        head = client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
     assert len(client.get("/readyz").json()["models"]) == len(client.get("/v1/models").json())
     document = client.get("/openapi.json").json()
     upscale = document["paths"]["/v1/upscale"]["post"]

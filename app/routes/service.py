@@ -17,12 +17,14 @@ from app.schemas_service import ServiceLimits
 router = APIRouter(tags=["service"])
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses=problems(503))
 async def readyz(request: Request, service: ServiceDep) -> dict[str, object]:
     """Every model is loaded and warmed up; 503 until then. `failed` names those left out.
