@@ -120,7 +120,18 @@ class BodyLimit:
                 raise error
             return message
 
-        await self.app(scope, counted_receive, send)
+        replaced = False
+
+        async def send_or_refuse(message: Message) -> None:
+            """FastAPI makes a 400 without a word of what stops its reading of JSON."""
+            nonlocal replaced
+            if message["type"] == "http.response.start" and received_bytes > max_bytes:
+                replaced = True
+                await problem_of(error)(scope, receive, send)
+            elif not replaced:
+                await send(message)
+
+        await self.app(scope, counted_receive, send_or_refuse)
 
 
 class Leave:

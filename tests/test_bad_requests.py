@@ -317,9 +317,11 @@ def test_long_bodies_are_refused(client: TestClient) -> None:
 @pytest.mark.parametrize("url", ["/v1/training-jobs", "/v1/models/facades/promote"])
 def test_long_json_is_refused(client: TestClient, url: str) -> None:
     """JSON, which is parsed before anything else is known, is short."""
-    response = client.post(url, content=b"[" * (256 * 1024 + 1))
-    assert_problem(response, 413, "upload_too_large")
-    assert "of JSON" in response.json()["detail"]
+    declared = client.post(url, content=b"[" * (256 * 1024 + 1))
+    chunked = client.post(url, content=(b"[" * 1024 for _ in range(257)))
+    for response in (declared, chunked):
+        assert_problem(response, 413, "upload_too_large")
+        assert "of JSON" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(
