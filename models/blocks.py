@@ -190,6 +190,11 @@ class PatchGAN(nn.Module):
     16 (1), 34 (2), 70 (3), 142 (4) or 286 (5) pixels; 0 is the 1 x 1 PixelGAN, with h = H, w = W.
     """
 
+    @staticmethod
+    def smallest_px(layers: int) -> int:
+        """Return the smallest side whose last normalisation still has a variance: 2 x 2 logits."""
+        return 3 * 2**layers if layers else 2
+
     def __init__(
         self,
         channels_in: int,

@@ -5,7 +5,7 @@ Answers are computed in float32, one whole picture at a time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -61,6 +61,7 @@ def evaluate(
     device: torch.device | None = None,
     rivals: Mapping[str, LoadedGenerator] | None = None,
     brief: bool = False,
+    before_each: Callable[[], None] = lambda: None,
 ) -> list[Table]:
     """Measure a model on the test data that the [evaluation] table of its card names.
 
@@ -76,6 +77,7 @@ def evaluate(
             their row.
         brief: only the figures that decide in `models.gate`: of pairs no kernel distance, of
             styles no direct optimisation.
+        before_each: called before every answer; may raise to stop.
 
     Raises:
         InvalidRecipe: the card does not say how to evaluate.
@@ -88,8 +90,12 @@ def evaluate(
     name = loaded.header.name
     table = loaded.header.card.get("evaluation", {})
     contenders = {name: loaded, **(rivals or {})}
-    answers = {row: answerer(contender, device) for row, contender in contenders.items()}
+    answers = {
+        row: _after(before_each, answerer(contender, device))
+        for row, contender in contenders.items()
+    }
     if loaded.family.task is Task.UPSCALE:
+        upscale = parse_test(UpscaleTest, table)
         scale = loaded.family.scale(loaded.config)
         decides = brief and loaded.header.stage == "adversarial"
         perceptual = (
@@ -101,17 +107,18 @@ def evaluate(
             upscale_table(
                 answers,
                 folder,
-                *upscale_test_pictures(data_root, folder, scale, limit),
+                *upscale_test_pictures(data_root, folder, scale, limit, upscale.middle_px),
                 perceptual,
-                reduction(data_root, folder, scale),
+                reduction(data_root, folder, scale, upscale.middle_px),
             )
-            for folder in parse_test(UpscaleTest, table).sets
+            for folder in upscale.sets
         ]
     recipe = recipe_of(loaded)
     match recipe.data:
         case ContentData():
             content = parse_test(StylizeTest, table)
-            photos = pictures_of(data_root, content.photos, limit or content.limit)
+            count = min(limit or content.limit, content.limit)
+            photos = pictures_of(data_root, content.photos, count)
             title = content.photos
             if content.side_px:
                 photos = [with_short_side(photo, content.side_px) for photo in photos]
@@ -149,6 +156,14 @@ def evaluate(
             return face_tables(loaded, data_root, recipe.data, test, limit, device)
         case _:
             raise InvalidRecipe(f"{name} was trained on {recipe.data.kind} data, which has no test")
+
+
+def _after(before_each: Callable[[], None], answer: Answer) -> Answer:
+    def answer_after(picture: Pixels) -> Pixels:
+        before_each()
+        return answer(picture)
+
+    return answer_after
 
 
 def answerer(loaded: LoadedGenerator, device: torch.device) -> Answer:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 from torch import Tensor
+from torchvision.transforms.functional import center_crop
 
 from models import images
 from models.checkpoint import LoadedGenerator
@@ -24,10 +25,12 @@ from models.recipe import PairedData, Recipe, parse_recipe
 class UpscaleTest(Config):
     """[card.evaluation] of an upscaler: folders of photos, or that hold HR and LRbicx2 or LRbicx4.
 
-    Photos are cropped to a multiple of the scale and reduced as in training.
+    Photos are cropped to a multiple of the scale and reduced as in training; with `middle_px`, only
+    the middle of those is taken that are larger.
     """
 
     sets: tuple[str, ...] = ("sr_bench/Set5", "sr_bench/Set14")
+    middle_px: int | None = Field(None, ge=32)
 
 
 class PairedTest(Config):
@@ -104,20 +107,21 @@ def parse_test(kind: type[_Test], table: dict[str, Any]) -> _Test:
 
 
 def upscale_test_pictures(
-    root: Path, folder: str, scale: int, limit: int | None = None
+    root: Path, folder: str, scale: int, limit: int | None = None, middle_px: int | None = None
 ) -> tuple[list[Pixels], list[Pixels]]:
     """Return the reduced pictures of a super-resolution test set and the originals.
 
-    A folder that has no folder HR holds photos, which are cropped to a multiple of `scale` and
-    reduced here.
+    A folder that has no folder HR holds photos, which are cropped to a multiple of `scale`, or to
+    their middle, and reduced here.
     """
     if _has_reduced(root, folder):
         low = pictures_of(root, f"{folder}/LRbicx{scale}", limit)
         return low, pictures_of(root, f"{folder}/HR", limit)
     low, high = [], []
     for picture in _tensors(root, folder, limit):
-        height, width = (side // scale * scale for side in picture.shape[1:])
-        cropped = picture[:, :height, :width]
+        sides = [min(side, middle_px or side) for side in picture.shape[1:]]
+        height, width = (side // scale * scale for side in sides)
+        cropped = center_crop(picture, sides)[:, :height, :width]
         high.append(rgb_of(cropped))
         low.append(rgb_of(reduced(cropped, scale)))
     return low, high
@@ -127,13 +131,14 @@ def _has_reduced(root: Path, folder: str) -> bool:
     return (root / folder / "HR").is_dir()
 
 
-def reduction(root: Path, folder: str, scale: int) -> str:
+def reduction(root: Path, folder: str, scale: int, middle_px: int | None = None) -> str:
     """Say where the small pictures of an upscaler's test come from."""
     if _has_reduced(root, folder):
         return ""
+    middle = f"the middle {middle_px} px of " if middle_px else ""
     return (
-        f"photos cropped at right and bottom to a multiple of {scale} and reduced to 8 bits as in "
-        "training (torchvision bicubic, antialiased)"
+        f"{middle}photos cropped at right and bottom to a multiple of {scale} and reduced to 8 "
+        "bits as in training (torchvision bicubic, antialiased)"
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -23,6 +25,14 @@ CONVENTION = {
     "gram_normaliser": "C*H*W",
 }
 """Stored with every model trained by these features: its weights mean nothing under another."""
+
+
+LayerName = Annotated[str, Field(pattern=r"^(conv|relu)([12]_[12]|[345]_[123])$")]
+
+
+def smallest_px(layers: Iterable[str]) -> int:
+    """Return the smallest side of a picture that reaches all `layers`, each stage after halving."""
+    return int(2 ** max(int(layer[4]) - 1 for layer in layers))
 
 
 def _layers() -> tuple[list[nn.Module], list[str]]:

@@ -18,7 +18,7 @@ had without a model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -71,6 +71,7 @@ def gate(
     features: Path | None,
     device: torch.device | None = None,
     limit: int = 50,
+    before_each: Callable[[], None] = lambda: None,
 ) -> Verdict:
     """Compare a new generator's file with the serving one, or with what needs no model.
 
@@ -81,6 +82,7 @@ def gate(
         features: VGG16 weights; None leaves what is seen through VGG16 to torchvision's.
         device: where to run; None is the CPU.
         limit: use at most this many pictures of a folder.
+        before_each: called before every answer; may raise to stop.
 
     Raises:
         InvalidCheckpoint: a file does not load.
@@ -100,6 +102,7 @@ def gate(
         device=device,
         rivals={_SERVING: rival} if rival and comparable else None,
         brief=True,
+        before_each=before_each,
     )
     tables = [_renamed(table, {name: _NEW}) for table in tables]
     metric = _metric(loaded, tables)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -16,7 +15,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from models import losses
 from models.family import Config
-from models.features import CONVENTION, load_vgg16, width
+from models.features import CONVENTION, LayerName, load_vgg16, smallest_px, width
 
 
 class ProjectedConfig(Config):
@@ -29,10 +28,13 @@ class ProjectedConfig(Config):
     """
 
     projected: float = Field(0.0, ge=0)
-    projected_layers: tuple[
-        Annotated[str, Field(pattern=r"^relu([12]_[12]|[345]_[123])$")], ...
-    ] = Field(("relu2_2", "relu3_3", "relu4_3"), min_length=1)
+    projected_layers: tuple[LayerName, ...] = Field(("relu2_2", "relu3_3", "relu4_3"), min_length=1)
     projected_channels: int = Field(64, ge=1, le=1024)
+
+    @property
+    def smallest_px(self) -> int:
+        """Side of the smallest crop that the discriminators can judge."""
+        return smallest_px(self.projected_layers) if self.projected else 1
 
 
 class Projection(nn.Module):

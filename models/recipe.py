@@ -16,6 +16,8 @@ from models.errors import InvalidRecipe
 from models.families import FAMILIES
 from models.family import Config, channels
 
+_Decay = Annotated[float, Field(ge=0, lt=1)]
+
 
 class CroppedData(Config):
     """Base of the kinds whose samples are crops of resized pictures.
@@ -142,7 +144,7 @@ class TrainingConfig(Config):
     optimizer: Literal["adam", "muon"] = "adam"
     learning_rate: float = Field(2e-4, gt=0, lt=1)
     discriminator_learning_rate: float | None = Field(None, gt=0, lt=1)
-    betas: tuple[float, float] = (0.5, 0.999)
+    betas: tuple[_Decay, _Decay] = (0.5, 0.999)
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     warmup_steps: int = Field(0, ge=0)
     ema: float = Field(0.999, ge=0, lt=1)
@@ -189,6 +191,8 @@ class Recipe(Config):
             wrong.append(
                 f"data.kind: {self.family} trains on {wanted} data, not on {self.data.kind}"
             )
+        if len(set(self.models.values())) < len(self.models):
+            wrong.append("models: two generators would be published by one name")
         if wrong:
             raise ValueError("; ".join(wrong))
         self._check_channels()
@@ -198,7 +202,7 @@ class Recipe(Config):
 
     def _check_channels(self) -> None:
         wanted = (1, 2) if isinstance(self.data, ColoursData) else (3, 3)
-        if self.family == "pix2pix" and channels(self.generator_config()) != wanted:
+        if self.family in ("pix2pix", "cyclegan") and channels(self.generator_config()) != wanted:
             raise ValueError(
                 f"generator: {self.data.kind} data take channels_in = {wanted[0]} and "
                 f"channels_out = {wanted[1]}"
@@ -209,10 +213,11 @@ class Recipe(Config):
         rule, crop_px = family.size_rule(config), self.data.crop_px
         scale = family.scale(config) if isinstance(self.data, HighResolutionData) else 1
         side = crop_px // scale
-        if crop_px % scale or rule.padded(side, side) != (side, side):
+        judged_px = getattr(self.objective_config(), "smallest_px", 1)
+        if crop_px % scale or rule.padded(side, side) != (side, side) or crop_px < judged_px:
             raise ValueError(
                 f"data.crop_px: must be a multiple of {rule.multiple_of * scale}, "
-                f"at least {rule.minimum * scale}, for this generator"
+                f"at least {max(rule.minimum * scale, judged_px)}, for these networks"
             )
 
     def _check_frozen(self) -> None:

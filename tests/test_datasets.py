@@ -118,7 +118,7 @@ def test_layouts(store: DatasetStore, tmp_path: Path, kind: Any, entries, counts
     samples = training_data.open_samples(data, store.root, seed=0, scale=4)
     assert samples[3].keys()
     tests = evaluation if kind == "unpaired" else {"": evaluation}
-    values = [value for test in tests.values() for value in test.values()]
+    values = [v for test in tests.values() for key, v in test.items() if not key.endswith("_px")]
     for folder in [name for value in values for name in np.atleast_1d(value).tolist()]:
         assert len(Pictures(store.root, [folder])) > 0
 
@@ -330,6 +330,10 @@ def test_photos_are_a_test_set(store: DatasetStore, tmp_path: Path) -> None:
     [name] = [path for path in dataset.checksums if path.startswith("test")]
     original = read_picture(dataset.folder / name)[:, :32, :44]
     assert (reduced(original, 4).permute(1, 2, 0).numpy() == low).all()
+    assert evaluation["middle_px"] >= 512
+    _, [middle] = upscale_test_pictures(store.root, evaluation["sets"][0], 4, middle_px=16)
+    whole = read_picture(dataset.folder / name).permute(1, 2, 0).numpy()
+    assert (middle == whole[8:24, 15:31]).all()
 
 
 _NAMES = st.lists(

@@ -87,6 +87,33 @@ def test_crop_and_scale():
         parse_recipe(recipe)
 
 
+@pytest.mark.parametrize(
+    ("family", "change", "named"),
+    [
+        ("style", {"objective": {"content_layer": "relu9_9"}}, "content_layer"),
+        ("style", {"objective": {"style_layers": []}}, "style_layers"),
+        ("srgan-adversarial", {"objective": {"perceptual_layer": "pool1"}}, "perceptual_layer"),
+        ("cyclegan", {"training": {"betas": [1.5, 0.9]}}, "betas"),
+        ("cyclegan", {"generator": {"channels_in": 1}}, "channels_in = 3"),
+        ("cyclegan", {"objective": {"patch_layers": 5}}, r"crop_px.*at least 96"),
+        (
+            "srgan-adversarial",
+            {"objective": {"perceptual_layer": "conv5_3"}, "data": {"crop_px": 8}},
+            r"crop_px.*at least 16",
+        ),
+        ("cyclegan", {"models": {"AtoB": "x", "BtoA": "x"}}, "models"),
+        ("pix2pix", {"generator": {"base_channels": 100_000_000}}, "base_channels"),
+    ],
+)
+def test_what_no_step_could_be_made_of(family: str, change: dict[str, Any], named: str):
+    """What would end a training at its first step, or one of its models, is refused before."""
+    recipe = table(family)
+    for part, keys in change.items():
+        recipe[part] = recipe[part] | keys
+    with pytest.raises(InvalidRecipe, match=named):
+        parse_recipe(recipe)
+
+
 def test_unreadable_files(tmp_path: Path):
     """A recipe that is absent or no TOML is InvalidRecipe with its path."""
     broken = tmp_path / "broken.toml"

@@ -11,6 +11,7 @@ from models.checkpoint import file_sha256
 from models.errors import InvalidDataset
 
 MANIFEST, CONTACT = "manifest.json", "contact.png"
+_UPSCALED_PX, _PAINTED_PX = 768, 256  # of a test photo: whole ones take minutes and gigabytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +111,14 @@ class Dataset:
             case "highres" if family == "pix2pix":
                 return {"kind": "colours", "train": [path("train")]}, {"photos": path("test")}
             case "highres":
-                return {"kind": "highres", "train": [path("train")]}, {"sets": [path("test")]}
+                return {"kind": "highres", "train": [path("train")]}, {
+                    "sets": [path("test")],
+                    "middle_px": _UPSCALED_PX,
+                }
             case "style":
                 style = next(name for name in self.checksums if name.startswith("style/"))
                 data = {"kind": "content", "train": [path("train")], "style": path(style)}
-                return data, {"photos": path("test")}
+                return data, {"photos": path("test"), "side_px": _PAINTED_PX}
 
 
 def kind_for(family: str) -> Kind:

@@ -43,13 +43,19 @@ _ID = re.compile("[0-9a-f]{16}")
 
 def open_datasets(settings: Settings) -> DatasetStore:
     """Return the store below the settings' `home`, with their limits."""
+    trained = images.Limits()  # with which trainings read pictures, whatever requests may have
     limits = ArchiveLimits(
         max_files=settings.max_dataset_files,
         max_unpacked_bytes=settings.max_dataset_unpacked_bytes,
         max_file_bytes=settings.max_upload_bytes,
     )
     return DatasetStore(
-        settings.home, limits, images.Limits(settings.max_pixels, settings.max_side)
+        settings.home,
+        limits,
+        images.Limits(
+            max_pixels=min(settings.max_pixels, trained.max_pixels),
+            max_side=min(settings.max_side, trained.max_side),
+        ),
     )
 
 

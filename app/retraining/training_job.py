@@ -262,11 +262,17 @@ class TrainingJob:
                 self._datasets.root,
                 features=self._settings.vgg16,
                 device=self._device,
+                before_each=self._pause_if_asked,
             ).as_card()
-        except AnamorphError as error:
-            verdict = {"passed": False, "reason": f"not evaluated: {error}"}
+        except Exception as error:  # noqa: BLE001 -- the training is done; its model is published
+            reason = failure_of(error).detail or type(error).__name__
+            verdict = {"passed": False, "reason": f"not evaluated: {reason}"}
         self._folder.append("verdict", **verdict)
         return verdict
+
+    def _pause_if_asked(self) -> None:
+        if self._should_stop():
+            raise Paused
 
     def _publish(self, made: str, verdict: dict[str, Any]) -> str:
         """Publish once: a version whose card names this job is the one."""

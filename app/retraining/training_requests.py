@@ -10,6 +10,8 @@ from app.access import OPERATOR, Caller
 from app.datasets.store import DatasetStore
 from app.schemas_training import TrainingRequest
 from app.visible import check_visible
+from models.blocks import parameter_count
+from models.checkpoint import skeleton
 from models.errors import InvalidRecipe, ModelNotFound
 from models.families import FAMILIES
 from models.family import Config, is_smaller, same_network
@@ -82,6 +84,7 @@ _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
 # pix2pix has one generator, whose direction is a matter of the data.
 _KEYS = {"pix2pix": "AtoB", "srgan": "upscale", "style": "stylize"}
 _DATA_KEYS = {"load_px", "max_load_px", "crop_px", "min_factor", "flip", "style_px"}
+_MAX_WEIGHTS = 250_000_000  # the largest published network of these families has 54 million
 _STAGED_CARD = ("stage", "regression_model")
 _FINE_TUNING = (
     0.1  # of the family's learning rate, so that a base model is not shaken off its place
@@ -137,6 +140,9 @@ def recipe_of(
     )
     if recipe.objective.get("frozen") == model_key(request):
         raise InvalidRecipe("objective.frozen: this is the direction that is to be trained")
+    weights = parameter_count(skeleton(FAMILIES[recipe.family], recipe.generator_config()))
+    if weights > _MAX_WEIGHTS:
+        raise InvalidRecipe(f"generator: {weights:,} weights; at most {_MAX_WEIGHTS:,}")
     if base and not same_network(recipe.generator_config(), _config_of(base)):
         raise InvalidRecipe(f"generator: must be as in the base model {request.base}")
     return recipe

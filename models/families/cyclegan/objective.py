@@ -37,6 +37,11 @@ class CycleGANConfig(ProjectedConfig):
     patch_norm: Norm = "instance"
     frozen: Literal["AtoB", "BtoA"] | None = None
 
+    @property
+    def smallest_px(self) -> int:
+        """Side of the smallest crop that the discriminators can judge."""
+        return max(super().smallest_px, PatchGAN.smallest_px(self.patch_layers))
+
 
 class ImagePool(nn.Module):
     """A history of generated pictures that steadies the discriminator (Shrivastava et al. 2017).

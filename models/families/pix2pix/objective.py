@@ -30,6 +30,11 @@ class Pix2PixConfig(ProjectedConfig):
     patch_channels: int = Field(64, ge=1, le=1024)
     patch_norm: Norm = "instance"
 
+    @property
+    def smallest_px(self) -> int:
+        """Side of the smallest crop that the discriminators can judge."""
+        return max(super().smallest_px, PatchGAN.smallest_px(self.patch_layers))
+
 
 class Pix2PixObjective(Objective):
     """Batches hold "a" (condition) and "b" (target), (B, C, H, W) in [-1, 1].

@@ -13,7 +13,7 @@ from models import losses
 from models.blocks import bilinear
 from models.families.srgan.networks import SRConfig, SRDiscriminator, build_generator, scale
 from models.family import Config
-from models.features import CONVENTION, VGG16, load_vgg16
+from models.features import CONVENTION, VGG16, LayerName, load_vgg16, smallest_px
 from models.objective import Batch, GeneratorStep, Objective, Terms
 
 
@@ -29,9 +29,14 @@ class SRGANConfig(Config):
     pixel_weight: float = Field(1.0, ge=0)
     adversarial: float = Field(1e-3, ge=0)
     perceptual: float = Field(6e-3, ge=0)
-    perceptual_layer: str = "conv5_3"
+    perceptual_layer: LayerName = "conv5_3"
     discriminator_channels: int = Field(64, ge=1, le=1024)
     discriminator_dense: int = Field(1024, ge=1, le=65_536)
+
+    @property
+    def smallest_px(self) -> int:
+        """Side of the smallest crop that the losses can judge."""
+        return smallest_px((self.perceptual_layer,)) if self.stage == "adversarial" else 1
 
 
 class SRGANObjective(Objective):

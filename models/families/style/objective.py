@@ -14,7 +14,7 @@ from models import losses
 from models.blocks import ResidualBlock, as_displayed
 from models.families.style.networks import TransformerConfig, TransformerNet, build_generator
 from models.family import Config, is_smaller
-from models.features import CONVENTION, VGG16, load_vgg16
+from models.features import CONVENTION, VGG16, LayerName, load_vgg16, smallest_px
 from models.objective import Batch, GeneratorStep, Objective, Terms
 
 
@@ -28,8 +28,15 @@ class StyleConfig(Config):
     content: float = Field(1.0, ge=0)
     style: float = Field(5.0, ge=0)
     total_variation: float = Field(3e4, ge=0)
-    content_layer: str = "relu2_2"
-    style_layers: tuple[str, ...] = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+    content_layer: LayerName = "relu2_2"
+    style_layers: tuple[LayerName, ...] = Field(
+        ("relu1_2", "relu2_2", "relu3_3", "relu4_3"), min_length=1
+    )
+
+    @property
+    def smallest_px(self) -> int:
+        """Side of the smallest crop that reaches all layers."""
+        return smallest_px((self.content_layer, *self.style_layers))
 
 
 class PerceptualTerms(nn.Module):
