@@ -13,6 +13,7 @@ import torch
 
 from app.datasets.store import DatasetStore
 from app.errors import DatasetNotFound
+from app.retraining import training_job
 from app.retraining.job_folder import JobFolder
 from app.retraining.jobs import JobFailed
 from app.retraining.training_job import Paused, TrainingJob
@@ -149,6 +150,25 @@ def test_a_paused_job_ends_with_the_weights_of_an_uninterrupted_one(
     start(home, tiny_request(dataset)).run(now)
     start(home, tiny_request(dataset, name="whole"), job_id="f" * 32).run(now)
     assert_equal(weights(home, "tiny@1"), weights(home, "whole@1"))
+
+
+def test_a_comparison_stops_and_costs_no_model(
+    home: Path, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A comparison stops between two pictures; without the memory for it the model is published."""
+    comparing: list[str] = []
+
+    def step(name: str, work: Callable[[], Any]) -> Any:
+        comparing.extend([name] if name == "evaluate" else [])
+        return work()
+
+    with pytest.raises(Paused):
+        start(home, tiny_request(dataset), lambda: bool(comparing)).run(step)
+    monkeypatch.setattr(training_job, "gate", lambda *_, **__: bytearray(2**62))
+    done = start(home, tiny_request(dataset, auto_promote=True)).run(now)
+    assert done == {"published": "tiny@1", "promoted": False}
+    reason = registry_of(home).resolve("tiny@1").header.card["gate"]["reason"]
+    assert reason.startswith("not evaluated: smaller pictures")
 
 
 def test_a_checkpoint_cut_in_half_costs_time_only(home: Path, dataset: str) -> None:
