@@ -25,15 +25,14 @@ from typer.testing import CliRunner
 
 import app.datasets.store
 from app.cli import app as commands
-from app.datasets.dataset import Dataset, kind_for
-from app.datasets.layouts import KIND_OF_FAMILY, arrange
+from app.datasets.dataset import Dataset
+from app.datasets.layouts import arrange
 from app.datasets.store import DatasetStore
 from app.errors import DatasetInUse, DatasetNotFound, StorageFull
 from app.main import create_app
 from models import data as training_data
 from models.errors import InvalidDataset
 from models.evaluation_data import upscale_test_pictures
-from models.families import FAMILIES
 from models.pictures import Pictures, read_picture, reduced
 from models.recipe import Data
 from test_archives import zipped
@@ -308,16 +307,6 @@ def test_the_contact_sheet_shows_every_part(store: DatasetStore, tmp_path: Path)
         colours = np.asarray(sheet.convert("RGB"))
     assert (colours[4:100, 4:100] != 235).any()
     assert (colours[204:300, -100:-4] == 235).all(), "3 test pictures leave the row's end empty"
-
-
-def test_every_family_has_its_kind() -> None:
-    """Each family's data comes from one kind of dataset, which names its recipe's usual kind."""
-    assert FAMILIES.keys() - KIND_OF_FAMILY.keys() == {"anonymizer"}  # trained by recipes alone
-    for name in KIND_OF_FAMILY:
-        kinds = FAMILIES[name].load_objective().data_kinds
-        assert {"content": "style"}.get(kinds[0], kinds[0]) == kind_for(name)
-    with pytest.raises(InvalidDataset):
-        kind_for("nothing")
 
 
 def test_photos_are_a_test_set(store: DatasetStore, tmp_path: Path) -> None:

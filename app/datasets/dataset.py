@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.datasets.layouts import KIND_OF_FAMILY, Kind
+from app.datasets.layouts import Kind
 from models.checkpoint import file_sha256
 from models.errors import InvalidDataset
 
@@ -119,11 +119,3 @@ class Dataset:
                 style = next(name for name in self.checksums if name.startswith("style/"))
                 data = {"kind": "content", "train": [path("train")], "style": path(style)}
                 return data, {"photos": path("test"), "side_px": _PAINTED_PX}
-
-
-def kind_for(family: str) -> Kind:
-    """Return the kind of dataset that a family trains on; raises InvalidDataset for others."""
-    try:
-        return KIND_OF_FAMILY[family]
-    except KeyError:
-        raise InvalidDataset(f"no kind of dataset trains {family!r}") from None

@@ -18,12 +18,6 @@ from models.errors import InvalidDataset
 Kind = Literal["paired", "unpaired", "highres", "style"]
 Size = tuple[int, int]  # height, width
 
-KIND_OF_FAMILY: dict[str, Kind] = {
-    "pix2pix": "paired",
-    "cyclegan": "unpaired",
-    "srgan": "highres",
-    "style": "style",
-}
 EXPECTED: dict[Kind, str] = {
     "paired": "pictures with A and B side by side, or folders A and B with pictures of equal names",
     "unpaired": "two folders, A and B",
