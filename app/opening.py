@@ -10,6 +10,7 @@ from torch import Tensor
 from app.compiled_cache import CompiledCache
 from app.engines import Engine, build_engine, interpolate, probe_picture
 from app.pace import Pace, measure_pace
+from models.blocks import parameter_count
 from models.checkpoint import LoadedGenerator, load_generator
 from models.errors import InvalidCheckpoint
 from models.family import Family, SizeRule, Task, channels
@@ -101,7 +102,7 @@ def _open(
         scale=scale,
         channels_in=channels(loaded.config)[0],
         view=view_of(loaded.config),
-        parameters=sum(p.numel() for p in loaded.module.parameters()),
+        parameters=parameter_count(loaded.module),
     )
 
 
