@@ -13,11 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.blocks import PatchGAN
 from models.checkpoint import Header, LoadedGenerator, assemble, file_sha256, skeleton
 from models.errors import InvalidCheckpoint, UnknownLayout
 from models.families import family
-from models.layouts import import_discriminator, import_state
+from models.layouts import import_state
 
 SUFFIXES = (".pth", ".pt", ".model", ".safetensors")
 
@@ -53,11 +52,6 @@ def import_foreign(path: Path, *, per_image: bool = True) -> LoadedGenerator:
     )
     module = skeleton(kind, config)
     return assemble(kind, config, module, imported.state, header, file_sha256(path))
-
-
-def import_foreign_discriminator(path: Path) -> PatchGAN:
-    """Read a discriminator of pytorch-CycleGAN-and-pix2pix; raises as `import_foreign` does."""
-    return import_discriminator(read_foreign(path))
 
 
 def read_foreign(path: Path) -> dict[str, Tensor]:

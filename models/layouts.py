@@ -1,4 +1,4 @@
-"""Other projects' generators and discriminators, told by their keys and renamed to ours.
+"""Other projects' generators, told by their keys and renamed to ours.
 
 Pure functions on state dicts. Each layout maps the prefixes of the foreign layers onto those of our
 network and reads the hyperparameters off the shapes; what is left over is named in UnknownLayout.
@@ -16,7 +16,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from models.blocks import Norm, PatchGAN
+from models.blocks import Norm
 from models.errors import UnknownLayout
 from models.families import family
 
@@ -63,26 +63,6 @@ def import_state(state: State, *, per_image: bool = True) -> Imported:
             return Imported(name, plan.family, plan.config, _renamed(state, plan, name))
     known = ", ".join(name for name, _, _ in _LAYOUTS)
     raise UnknownLayout(f"the layout is none of {known}; not understood: {_named(state)}")
-
-
-def import_discriminator(state: State) -> PatchGAN:
-    """Return pytorch-CycleGAN-and-pix2pix's n-layer or pixel discriminator, in evaluation mode.
-
-    Raises:
-        UnknownLayout: names the keys that are not understood, or are missing.
-    """
-    prefix = "net" if "net.0.weight" in state else "model"
-    first = f"{prefix}.0.weight"
-    channels, channels_in = _side(state, first, 0), _side(state, first, 1)
-    indices = {int(k.split(".")[1]) for k in state if re.match(rf"{prefix}\.\d{{1,2}}\.", k)}
-    depth = 0 if prefix == "net" else max(1, (max(indices) - 2) // 3)
-    norm = _norm(state, f"{prefix}.2", f"{prefix}.3")
-    with torch.device("meta"):
-        network = PatchGAN(channels_in, channels, depth, norm)
-    layers = {f"{prefix}.{index}": f"body.{index}" for index in indices}
-    ours = _fit(state, layers, network, drop_statistics=norm == "instance", layout="PatchGAN")
-    network.load_state_dict(ours, assign=True)
-    return network.eval()
 
 
 def _resnet(state: State, _per_image: bool) -> _Plan:

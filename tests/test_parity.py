@@ -11,11 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.blocks import parameter_count
+from models.blocks import Norm, PatchGAN, parameter_count
 from models.checkpoint import Header, load_generator, save_generator
 from models.families import family
 from models.importers import import_foreign
-from models.layouts import import_discriminator, import_state
+from models.layouts import import_state
 
 GOLDENS = Path(__file__).parent / "goldens"
 FOREIGN = sorted((GOLDENS / "foreign").glob("*.safetensors"))
@@ -68,6 +68,17 @@ def generator_of(state: dict[str, Tensor], *, per_image: bool) -> tuple[nn.Modul
     return network.eval(), getattr(config, "value_range", "signed")
 
 
+def discriminator_of(state: dict[str, Tensor]) -> PatchGAN:
+    """Load pytorch-CycleGAN-and-pix2pix's pixel or 3-layer one into ours, of the same layers."""
+    prefix = "net" if "net.0.weight" in state else "model"
+    channels, channels_in = state[f"{prefix}.0.weight"].shape[:2]
+    layers = 0 if prefix == "net" else 3
+    norm: Norm = "batch" if f"{prefix}.3.weight" in state else "instance"
+    network = PatchGAN(channels_in, channels, layers, norm)
+    network.load_state_dict({f"body{key.removeprefix(prefix)}": v for key, v in state.items()})
+    return network.eval()
+
+
 @torch.no_grad()
 def answer(network: nn.Module, picture: Tensor, value_range: str) -> Tensor:
     """Ask a network of ours in the range of the other project."""
@@ -88,7 +99,7 @@ def test_reference(shared: Path, name: str) -> None:
     state = weights_of(tensors)
     if name.startswith("patchgan"):
         with torch.no_grad():
-            assert_parity(import_discriminator(state)(tensors["input"]), tensors["output"])
+            assert_parity(discriminator_of(state)(tensors["input"]), tensors["output"])
         return
     for key, per_image in (("output", False), ("output_batchnorm_of_one", True)):
         if key in tensors:
@@ -105,7 +116,7 @@ def test_small_golden(path: Path, updating: bool) -> None:
     picture = tensors["input"] / 255 * (high - low) + low
     found = {}
     if "patchgan" in path.stem:
-        found["output"] = import_discriminator(state)(picture).detach()
+        found["output"] = discriminator_of(state)(picture).detach()
     else:
         for key, per_image in (("output", False), ("output_batchnorm_of_one", True)):
             network, value_range = generator_of(state, per_image=per_image)
