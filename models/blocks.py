@@ -167,16 +167,16 @@ def per_image_batch_norm(module: nn.Module) -> None:
             per_image_batch_norm(child)
 
 
-def initialise_gan(module: nn.Module, std: float = 0.02) -> None:
-    """Draw convolution weights from N(0, std), BatchNorm scales from N(1, std); zero the biases.
+def initialise_gan(module: nn.Module) -> None:
+    """Draw convolution weights from N(0, 0.02), BatchNorm scales from N(1, 0.02); zero the biases.
 
     The initialisation of DCGAN (Radford et al. 2016), which pix2pix and CycleGAN keep.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.normal_(layer.weight, 0.0, std)
+            nn.init.normal_(layer.weight, 0.0, 0.02)
         elif isinstance(layer, nn.BatchNorm2d | nn.InstanceNorm2d) and layer.affine:
-            nn.init.normal_(layer.weight, 1.0, std)
+            nn.init.normal_(layer.weight, 1.0, 0.02)
         else:
             continue
         if layer.bias is not None:

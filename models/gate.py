@@ -33,6 +33,7 @@ from models.protocols import WITHOUT_MODEL, Table
 _NEW, _SERVING = "new", "serving"
 _PSNR_NOISE_DB = 0.05
 _RELATIVE_NOISE = 0.01
+_PICTURES_OF_A_FOLDER = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,6 @@ def gate(
     *,
     features: Path | None,
     device: torch.device | None = None,
-    limit: int = 50,
     before_each: Callable[[], None] = lambda: None,
 ) -> Verdict:
     """Compare a new generator's file with the serving one, or with what needs no model.
@@ -81,7 +81,6 @@ def gate(
         data_root: what the paths of the new one's card are relative to.
         features: VGG16 weights; None leaves what is seen through VGG16 to torchvision's.
         device: where to run; None is the CPU.
-        limit: use at most this many pictures of a folder.
         before_each: called before every answer; may raise to stop.
 
     Raises:
@@ -98,7 +97,7 @@ def gate(
         loaded,
         data_root,
         features=features,
-        limit=limit,
+        limit=_PICTURES_OF_A_FOLDER,
         device=device,
         rivals={_SERVING: rival} if rival and comparable else None,
         brief=True,

@@ -30,7 +30,6 @@ class Pictures(Dataset[Tensor]):
 
     def __init__(self, root: Path, folders: Sequence[str], min_px: int = 1) -> None:
         self.paths: list[Path] = []
-        self.skipped: list[Path] = []
         self._kept: dict[int, Tensor] = {}
         bytes_left = _CACHE_BYTES
         for path in _files(root, folders):
@@ -40,7 +39,6 @@ class Pictures(Dataset[Tensor]):
                     raise ImageError(f"a side is shorter than {min_px} pixels")
             except (ImageError, OSError) as error:
                 log.warning("skipped %s: %s", path.name, error)
-                self.skipped.append(path)
                 continue
             if picture.nbytes <= bytes_left:
                 self._kept[len(self.paths)] = picture

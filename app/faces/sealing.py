@@ -159,12 +159,12 @@ def find_seal(file: bytes, kind: Format) -> Seal:
     return Seal(cost, salt, nonce, digest, header, ciphertext)
 
 
-def unseal(file: bytes, passcode: SecretStr, limits: Limits | None = None) -> list[Region]:
+def unseal(file: bytes, passcode: SecretStr) -> list[Region]:
     """Return the original pixels that a file carries.
 
     Raises as `images.decode`, `find_seal` and `Seal.open` do.
     """
-    picture = images.decode(file, limits or Limits())
+    picture = images.decode(file, Limits())
     return list(find_seal(file, picture.format).open(picture, passcode))
 
 

@@ -137,10 +137,10 @@ class SRDiscriminator(nn.Module):
     """(B, 3, H, W) -> (B, 1) logits, H and W at least 16.
 
     Eight 3 x 3 convolutions, every second one strided, as in the paper; the grid is pooled to
-    `pooled` x `pooled` before the dense layers, so that any crop size can be judged.
+    6 x 6 before the dense layers, so that any crop size can be judged.
     """
 
-    def __init__(self, base_channels: int = 64, pooled: int = 6, dense: int = 1024) -> None:
+    def __init__(self, base_channels: int = 64, dense: int = 1024) -> None:
         super().__init__()
         c = base_channels
         layers: list[nn.Module] = [nn.Conv2d(3, c, 3, padding=1), nn.LeakyReLU(0.2)]
@@ -152,10 +152,10 @@ class SRDiscriminator(nn.Module):
                 nn.BatchNorm2d(channels_out),
                 nn.LeakyReLU(0.2),
             ]
-        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(pooled))
+        self.features = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(6))
         self.judge = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(8 * c * pooled * pooled, dense),
+            nn.Linear(8 * c * 6 * 6, dense),
             nn.LeakyReLU(0.2),
             nn.Linear(dense, 1),
         )
