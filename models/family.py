@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,9 +114,8 @@ class Family:
         generator_config: its hyperparameters, stored in every checkpoint's header.
         build_generator: config -> freshly initialised generator.
         size_rule: config -> the sizes it takes.
+        objective: name of the training objective's class, in the folder's module `objective`.
         scale: config -> output side over input side.
-        load_objective: imports and returns the training objective's class. A function, because
-            serving must not import the losses.
     """
 
     id: str
@@ -123,5 +123,10 @@ class Family:
     generator_config: type[Config]
     build_generator: Callable[[Any], nn.Module]
     size_rule: Callable[[Any], SizeRule]
-    scale: Callable[[Any], int]
-    load_objective: Callable[[], type[Objective]]
+    objective: str
+    scale: Callable[[Any], int] = lambda _config: 1
+
+    def load_objective(self) -> type[Objective]:
+        """Import and return the training objective: only here, as serving imports no losses."""
+        module = import_module(f"models.families.{self.id}.objective")
+        return cast("type[Objective]", getattr(module, self.objective))

@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from models.families.cyclegan.networks import ResNetConfig, build_generator, size_rule
 from models.family import Family, Task
-
-if TYPE_CHECKING:
-    from models.objective import Objective
-
-
-def _load_objective() -> type[Objective]:
-    from models.families.cyclegan.objective import CycleGANObjective
-
-    return CycleGANObjective
-
 
 FAMILY = Family(
     id="cyclegan",
@@ -23,6 +11,5 @@ FAMILY = Family(
     generator_config=ResNetConfig,
     build_generator=build_generator,
     size_rule=size_rule,
-    scale=lambda _config: 1,
-    load_objective=_load_objective,
+    objective="CycleGANObjective",
 )

@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from models.families.pix2pix.networks import UNetConfig, build_generator, size_rule
 from models.family import Family, Task
-
-if TYPE_CHECKING:
-    from models.objective import Objective
-
-
-def _load_objective() -> type[Objective]:
-    from models.families.pix2pix.objective import Pix2PixObjective
-
-    return Pix2PixObjective
-
 
 FAMILY = Family(
     id="pix2pix",
@@ -23,6 +11,5 @@ FAMILY = Family(
     generator_config=UNetConfig,
     build_generator=build_generator,
     size_rule=size_rule,
-    scale=lambda _config: 1,
-    load_objective=_load_objective,
+    objective="Pix2PixObjective",
 )

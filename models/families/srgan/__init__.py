@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from models.families.srgan.networks import SRConfig, build_generator, scale, size_rule
 from models.family import Family, Task
-
-if TYPE_CHECKING:
-    from models.objective import Objective
-
-
-def _load_objective() -> type[Objective]:
-    from models.families.srgan.objective import SRGANObjective
-
-    return SRGANObjective
-
 
 FAMILY = Family(
     id="srgan",
@@ -23,6 +11,6 @@ FAMILY = Family(
     generator_config=SRConfig,
     build_generator=build_generator,
     size_rule=size_rule,
+    objective="SRGANObjective",
     scale=scale,
-    load_objective=_load_objective,
 )
