@@ -20,9 +20,9 @@ from models.face_samples import held_out
 from models.faces import Detector, open_detector
 from models.families.anonymizer.conditions import (
     Asked,
+    code_of,
     pack_identity,
     pack_surroundings,
-    signed,
 )
 from models.families.anonymizer.painter import FaceConfig
 from models.images import Pixels
@@ -126,7 +126,7 @@ class FaceRunner:
     def paint(self, face: Pixels, bits: NDArray[np.bool_]) -> Pixels:
         """Return the face that bits drawn by chance make of the surroundings of one."""
         x, points = self._tensor(face), torch.from_numpy(LANDMARKS)[None]
-        code = signed(torch.from_numpy(bits)[None], x)
+        code = code_of(torch.from_numpy(bits)[None], x)
         return self._run(pack_surroundings(x, points, code))
 
     def _tensor(self, face: Pixels) -> torch.Tensor:

@@ -17,10 +17,10 @@ from models.face_confidence import FaceConfidence
 from models.faces import open_detector
 from models.families.anonymizer.conditions import (
     Asked,
+    code_of,
     face_mask,
     pack_identity,
     pack_surroundings,
-    signed,
 )
 from models.families.anonymizer.identity import IdentityObjective, eight_bit
 from models.families.anonymizer.networks import IdentityTransformer, build_generator
@@ -112,7 +112,7 @@ def test_signs_are_parities_of_the_bits():
     generator, x = identity(), faces(1)
     other = BITS.clone()
     other[0, 5] = ~other[0, 5]
-    one, two = (generator._signs(x, signed(bits, x)) for bits in (BITS, other))
+    one, two = (generator._signs(x, code_of(bits, x)) for bits in (BITS, other))
     assert set(one.unique().tolist()) == {-1.0, 1.0}
     assert 0.4 < (one != two).float().mean() < 0.6
     assert one.mean().abs() < 0.1

@@ -14,9 +14,9 @@ from models.face_geometry import LANDMARKS
 from models.face_protocols import portraits
 from models.faces import open_detector
 from models.families.anonymizer.conditions import (
+    code_of,
     face_mask,
     pack_surroundings,
-    signed,
 )
 from models.families.anonymizer.networks import build_generator
 from models.families.anonymizer.painter import FaceConfig
@@ -70,7 +70,7 @@ def test_dark_faces_stay_dark(shared: Path, root: Path):
         open_detector(torch.device("cpu")),
     )
     x = torch.stack([to_tensor(portrait.alignment.crop(portrait.rgb)) for portrait in found])
-    code = signed(torch.rand(len(x), 32) < 0.5, x)
+    code = code_of(torch.rand(len(x), 32) < 0.5, x)
     landmarks = torch.tensor(LANDMARKS).expand(len(x), -1, -1)
     painted = painter(pack_surroundings(x, landmarks, code))
     core = face_mask(x, 0.75)

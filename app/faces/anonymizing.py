@@ -32,7 +32,7 @@ from app.opening import Served
 from models import images
 from models.alignment import Alignment
 from models.faces import Box, Face
-from models.families.anonymizer.conditions import pack_identity, pack_surroundings, signed
+from models.families.anonymizer.conditions import code_of, pack_identity, pack_surroundings
 from models.families.anonymizer.painter import FaceConfig
 from models.family import Task
 from models.images import Format, Pixels
@@ -282,7 +282,7 @@ def _pack(model: Served, params: AnonymizeParams) -> Pack:
 
     def pack(faces: Tensor, landmarks: Tensor) -> Tensor:
         chance = torch.tensor([[secrets.randbits(1) == 1 for _ in range(length)]])
-        return pack_surroundings(faces, landmarks, signed(chance, faces))
+        return pack_surroundings(faces, landmarks, code_of(chance, faces))
 
     return pack
 

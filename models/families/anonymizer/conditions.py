@@ -33,10 +33,10 @@ def pack_identity(faces: Tensor, bits: Tensor, asked: Asked = Asked.NEW) -> Tens
         asked: the same of all.
     """
     plane = torch.full_like(faces[:, :1], asked.value)
-    return torch.cat((faces, _planes(signed(bits, faces), faces), plane), dim=1)
+    return torch.cat((faces, _planes(code_of(bits, faces), faces), plane), dim=1)
 
 
-def signed(bits: Tensor, faces: Tensor) -> Tensor:
+def code_of(bits: Tensor, faces: Tensor) -> Tensor:
     """(B, N) bools -> a code of `faces`' type, a sign for each bit.
 
     It is longer than those of people, so that nobodies are further from the mean face and from
@@ -54,7 +54,7 @@ def pack_surroundings(faces: Tensor, landmarks: Tensor, code: Tensor) -> Tensor:
     Args:
         faces: (B, 3, 128, 128) in [-1, 1].
         landmarks: (B, 5, 2), x and y in pixels of the crop.
-        code: (B, N), of `signed`, or of a person in training.
+        code: (B, N), of `code_of`, or of a person in training.
     """
     spots = _spots(landmarks.to(faces), faces)
     return torch.cat((erased(faces), spots, _planes(code.to(faces), faces)), dim=1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models import losses
 from models.embedding import MobileFaceNet
-from models.families.anonymizer.conditions import signed
+from models.families.anonymizer.conditions import code_of
 from models.families.anonymizer.networks import IdentityTransformer
 from models.families.anonymizer.painter import FaceConfig
 from models.families.anonymizer.terms import AnonymizerConfig, FaceObjective, augmented_window
@@ -45,7 +45,7 @@ class IdentityObjective(FaceObjective):
         x = batch["face"]
         generator = cast(IdentityTransformer, self.generators["identity"])
         p, q = (
-            signed(torch.rand(len(x), self.code_length, device=x.device) < 0.5, x) for _ in "pq"
+            code_of(torch.rand(len(x), self.code_length, device=x.device) < 0.5, x) for _ in "pq"
         )
         with torch.no_grad():
             painted, other = (generator.painted(x, code).float() for code in (p, q))
@@ -65,7 +65,7 @@ class IdentityObjective(FaceObjective):
         generator, x = cast(IdentityTransformer, generators["identity"]), batch["face"]
         fixed = torch.Generator().manual_seed(0)
         p, p2, q = (
-            signed(torch.rand(1, self.code_length, generator=fixed) < 0.5, x).expand(len(x), -1)
+            code_of(torch.rand(1, self.code_length, generator=fixed) < 0.5, x).expand(len(x), -1)
             for _ in range(3)
         )
         new, other = (generator.hidden(x, generator.painted(x, code), code) for code in (p, p2))

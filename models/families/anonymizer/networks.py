@@ -78,7 +78,7 @@ class IdentityTransformer(nn.Module):
         return answer
 
     def painted(self, picture: Tensor, code: Tensor) -> Tensor:
-        """Put the face of a code (B, N), as `signed` gives it, into a picture."""
+        """Put the face of a code (B, N), as `code_of` gives it, into a picture."""
         height, width = picture.shape[2:]
         places = [(x * width / FACE_PX, y * height / FACE_PX) for x, y in LANDMARKS]
         landmarks = picture.new_tensor(places).expand(len(picture), -1, -1)

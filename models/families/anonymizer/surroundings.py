@@ -11,7 +11,7 @@ from models import losses
 from models.blocks import PatchGAN, initialise_gan
 from models.embedding import EMBEDDED, MobileFaceNet
 from models.face_confidence import FaceConfidence
-from models.families.anonymizer.conditions import face_mask, pack_surroundings, signed
+from models.families.anonymizer.conditions import code_of, face_mask, pack_surroundings
 from models.families.anonymizer.painter import SURROUNDINGS, FaceConfig
 from models.families.anonymizer.terms import (
     AnonymizerConfig,
@@ -63,7 +63,7 @@ class SurroundingsObjective(FaceObjective):
         people = torch.cat((person, person.roll(1, 0)))
         code = people @ self.directions  # of about normally distributed values
         nobody = code[count + (count + 1) // 2 :]
-        nobody.copy_(signed(torch.rand_like(nobody) < 0.5, nobody))
+        nobody.copy_(code_of(torch.rand_like(nobody) < 0.5, nobody))
         x = face.repeat(2, 1, 1, 1)
         packed = pack_surroundings(x, batch["landmarks"].repeat(2, 1, 1), code)
         painted = self.generators["surroundings"](packed).float()
@@ -94,7 +94,7 @@ class SurroundingsObjective(FaceObjective):
         fixed = torch.Generator().manual_seed(0)
         codes = [self.embedding(augmented_window(x)) @ self.directions]
         codes += [
-            signed(torch.rand(1, self.code_length, generator=fixed) < 0.5, x).expand(len(x), -1)
+            code_of(torch.rand(1, self.code_length, generator=fixed) < 0.5, x).expand(len(x), -1)
             for _ in range(3)
         ]
         columns = [x]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models import losses
 from models.face_geometry import LANDMARKS
-from models.families.anonymizer.conditions import erased, pack_surroundings, signed
+from models.families.anonymizer.conditions import code_of, erased, pack_surroundings
 from models.families.anonymizer.networks import build_generator
 from models.families.anonymizer.painter import FaceConfig, FacePainter
 from models.families.anonymizer.tone import ToneNet, tones
@@ -51,7 +51,7 @@ class ToneObjective(Objective):
         guessed = nn.functional.interpolate(_tone_of(painter)(known), x.shape[2:], mode="bicubic")
         fixed = torch.Generator().manual_seed(0)
         bits = torch.rand(1, painter.config.code_length, generator=fixed) < 0.5
-        code = signed(bits, x).expand(len(x), -1)
+        code = code_of(bits, x).expand(len(x), -1)
         landmarks = x.new_tensor(LANDMARKS).expand(len(x), -1, -1)
         painted = painter(pack_surroundings(x, landmarks, code))
         return [x, known[:, :3], guessed, painted]
