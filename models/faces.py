@@ -57,12 +57,12 @@ class Face:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Look:
     """A part of a picture as a detector sees it.
 
     Attributes:
         left, top, right, bottom: the part, in pixels of the picture.
-        scale: pixels of the view to a pixel of the picture.
+        scale: pixels of what is seen to a pixel of the picture.
         turns: quarter turns counterclockwise.
     """
 
@@ -79,7 +79,7 @@ class View:
         return np.ascontiguousarray(np.rot90(images.resize(part, *self._size), self.turns))
 
     def place(self, face: Face) -> Face:
-        """Turn a face in pixels of the view into one in pixels of the picture."""
+        """Turn a face in pixels of what is seen into one in pixels of the picture."""
         corners = self._to_picture(np.array(face.box).reshape(2, 2))
         left, top = corners.min(axis=0).tolist()
         right, bottom = corners.max(axis=0).tolist()
@@ -87,7 +87,7 @@ class View:
         return Face((left, top, right, bottom), landmarks, face.confidence)
 
     def cuts(self, face: Face, height: int, width: int) -> bool:
-        """Tell whether the view ends within a placed face, but not the picture of that size."""
+        """Tell whether the look ends within a placed face, but not the picture of that size."""
         left, top, right, bottom = face.box
         return (
             (left < self.left + 1 and self.left > 0)
@@ -98,12 +98,12 @@ class View:
 
     @property
     def _size(self) -> tuple[int, int]:
-        """Height and width of the view before it is turned."""
+        """Height and width of what is seen before it is turned."""
         height, width = self.bottom - self.top, self.right - self.left
         return max(1, round(height * self.scale)), max(1, round(width * self.scale))
 
     def _to_picture(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map (N, 2) points of the view."""
+        """Map (N, 2) points of what is seen."""
         height, width = self._size
         x, y = points.T
         for turn in reversed(range(self.turns)):
@@ -117,10 +117,10 @@ class Detector(ABC):
     def __call__(self, rgb: Pixels) -> list[Face]:
         """Return the faces of a picture uint8 (H, W, 3) of any size, the surest first."""
         searching = search(*rgb.shape[:2])
-        view = next(searching)
+        look = next(searching)
         while True:
             try:
-                view = searching.send(self.look(view.take(rgb)))
+                look = searching.send(self.look(look.take(rgb)))
             except StopIteration as ended:
                 return cast("list[Face]", ended.value)
 
@@ -129,19 +129,19 @@ class Detector(ABC):
         """Return the upright faces of a picture of moderate size, uint8 (H, W, 3)."""
 
 
-def search(height: int, width: int) -> Generator[View, list[Face], list[Face]]:
+def search(height: int, width: int) -> Generator[Look, list[Face], list[Face]]:
     """Yield what to look at in a picture of that size; take the faces seen, return all at last.
 
     Where no face is sure, a sure one is looked for in the picture turned: it may lie on its side.
     """
-    found: list[tuple[View, Face]] = []
-    for view in _views(height, width):
-        found += [(view, view.place(face)) for face in (yield view)]
+    found: list[tuple[Look, Face]] = []
+    for look in _looks(height, width):
+        found += [(look, look.place(face)) for face in (yield look)]
     if all(face.uncertain for _, face in found):
         overview = _overview(height, width)
         for turns in (1, 2, 3):
-            view = replace(overview, turns=turns)
-            found += [(view, view.place(face)) for face in (yield view) if not face.uncertain]
+            look = replace(overview, turns=turns)
+            found += [(look, look.place(face)) for face in (yield look) if not face.uncertain]
     return _told_once(found, height, width)
 
 
@@ -156,11 +156,11 @@ def open_detector(device: torch.device, yunet: Path | None = None) -> Detector:
     return MTCNN(device)
 
 
-def view_around(box: Box, height: int, width: int) -> View:
-    """Return the view of a box within a picture of that size, and as much again around it."""
+def look_around(box: Box, height: int, width: int) -> Look:
+    """Return the look at a box within a picture of that size, and as much again around it."""
     left, top, right, bottom = box
     across, down = (right - left) / 2, (bottom - top) / 2
-    part = View(
+    part = Look(
         max(0, math.floor(left - across)),
         max(0, math.floor(top - down)),
         min(width, math.ceil(right + across)),
@@ -179,7 +179,7 @@ def overlap(a: Box, b: Box) -> tuple[float, float]:
     return common / (sum(areas) - common), common / min(areas)
 
 
-def _views(height: int, width: int) -> Iterator[View]:
+def _looks(height: int, width: int) -> Iterator[Look]:
     """Yield the whole picture and, where that is reduced, overlapping pieces in full detail."""
     overview = _overview(height, width)
     yield overview
@@ -188,12 +188,12 @@ def _views(height: int, width: int) -> Iterator[View]:
         shared_px = math.ceil(2 * MIN_FACE_PX / overview.scale)
         for top, bottom in _spans(height, shared_px):
             for left, right in _spans(width, shared_px):
-                yield View(left, top, right, bottom)
+                yield Look(left, top, right, bottom)
 
 
-def _overview(height: int, width: int) -> View:
+def _overview(height: int, width: int) -> Look:
     enlarged = min(3.0, max(1.0, _ENLARGED_PX / min(height, width)))
-    return View(0, 0, width, height, min(enlarged, _OVERVIEW_PX / max(height, width)))
+    return Look(0, 0, width, height, min(enlarged, _OVERVIEW_PX / max(height, width)))
 
 
 def _spans(length: int, shared_px: int) -> list[tuple[int, int]]:
@@ -204,10 +204,10 @@ def _spans(length: int, shared_px: int) -> list[tuple[int, int]]:
     return [(start, start + part) for start in starts]
 
 
-def _told_once(found: list[tuple[View, Face]], height: int, width: int) -> list[Face]:
-    """Drop what several views have found: of two, the one that is cut, or less sure, goes."""
+def _told_once(found: list[tuple[Look, Face]], height: int, width: int) -> list[Face]:
+    """Drop what several looks have found: of two, the one that is cut, or less sure, goes."""
     picture = (0.0, 0.0, float(width), float(height))
-    found = [(view, face) for view, face in found if overlap(face.box, picture)[1] > _INSIDE]
+    found = [(look, face) for look, face in found if overlap(face.box, picture)[1] > _INSIDE]
     found.sort(key=lambda pair: (pair[0].cuts(pair[1], height, width), -pair[1].confidence))
     kept: list[Face] = []
     for _, face in found:

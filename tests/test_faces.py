@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.cbook import get_sample_data
 from PIL import Image
 
-from models.faces import MIN_FACE_PX, Detector, Face, View, _views, open_detector, overlap, search
+from models.faces import MIN_FACE_PX, Detector, Face, Look, _looks, open_detector, overlap, search
 from models.images import Limits, Pixels, decode
 
 PORTRAITS = [f"{sex}_{number}.jpg" for sex in ("female", "male") for number in (1, 7, 30, 61, 88)]
@@ -137,9 +137,9 @@ def test_a_face_at_the_border_is_found(detector: Detector, hopper: Pixels, side:
 def test_a_picture_on_its_side_has_faces(detector: Detector, hopper: Pixels, turns: int) -> None:
     """A photo that lost its EXIF orientation has its face found, landmarks and all."""
     [upright] = sure(detector(hopper))
-    seen = View(0, 0, 512, 600, turns=turns).take(hopper)
+    seen = Look(0, 0, 512, 600, turns=turns).take(hopper)
     [face] = sure(detector(seen))
-    back = View(0, 0, 512, 600, turns=turns).place(face)
+    back = Look(0, 0, 512, 600, turns=turns).place(face)
     assert overlap(back.box, upright.box)[0] > 0.8
     assert np.abs(back.landmarks - upright.landmarks).max() < 8
 
@@ -183,15 +183,15 @@ def test_pictures_without_faces_have_none(detector: Detector, size: tuple[int, i
     st.integers(0, 3),
 )
 def test_a_view_leads_back(left: int, top: int, width: int, height: int, turns: int) -> None:
-    """A pixel seen in a view is placed where it is in the picture, however the view is turned."""
-    view = View(left, top, left + width, top + height, turns=turns)
+    """A pixel seen in a look is placed where it is in the picture, however the look is turned."""
+    look = Look(left, top, left + width, top + height, turns=turns)
     rgb = np.zeros((64, 64, 3), np.uint8)
     y, x = top + height // 3, left + width // 2
     rgb[y, x] = 255
-    seen = view.take(rgb)
+    seen = look.take(rgb)
     [(row, column)] = np.argwhere(seen[..., 0])
     corners = (float(column), float(row), column + 1.0, row + 1.0)
-    face = view.place(Face(corners, np.full((5, 2), (column + 0.5, row + 0.5)), 1.0))
+    face = look.place(Face(corners, np.full((5, 2), (column + 0.5, row + 0.5)), 1.0))
     np.testing.assert_allclose(face.box, (x, y, x + 1, y + 1))
     np.testing.assert_allclose(face.landmarks, np.full((5, 2), (x + 0.5, y + 0.5)))
 
@@ -203,29 +203,29 @@ def test_every_small_face_is_whole_in_some_view(height: int, width: int, data) -
     left = data.draw(st.integers(0, max(0, width - side)))
     top = data.draw(st.integers(0, max(0, height - side)))
     assert any(
-        view.left <= left
-        and view.top <= top
-        and min(left + side, width) <= view.right
-        and min(top + side, height) <= view.bottom
-        and side * view.scale >= MIN_FACE_PX * 0.99
-        for view in _views(height, width)
+        look.left <= left
+        and look.top <= top
+        and min(left + side, width) <= look.right
+        and min(top + side, height) <= look.bottom
+        and side * look.scale >= MIN_FACE_PX * 0.99
+        for look in _looks(height, width)
     )
 
 
-def test_what_two_views_find_is_told_once() -> None:
+def test_what_two_looks_find_is_told_once() -> None:
     """Of a face in two pieces and the overview, the surest that no piece cuts is kept."""
     searching = search(2000, 3000)
-    view, found = next(searching), []
+    look, found = next(searching), []
     while True:
-        scale = view.scale
-        box = np.array([1200.0, 900, 1300, 1030]) - (view.left, view.top, view.left, view.top)
-        inside = np.clip(box, 0, (view.right - view.left, view.bottom - view.top) * 2) * scale
+        scale = look.scale
+        box = np.array([1200.0, 900, 1300, 1030]) - (look.left, look.top, look.left, look.top)
+        inside = np.clip(box, 0, (look.right - look.left, look.bottom - look.top) * 2) * scale
         seen = inside[2] > inside[0] and inside[3] > inside[1]
         sure_of_it = 0.99 if (inside == box * scale).all() else 1.0
         faces = [Face(tuple(inside.tolist()), np.zeros((5, 2)), sure_of_it)] if seen else []
         found += faces
         try:
-            view = searching.send(faces)
+            look = searching.send(faces)
         except StopIteration as ended:
             [face] = ended.value
             break

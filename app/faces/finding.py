@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models import images
 from models.alignment import Alignment
-from models.faces import Box, Face, overlap, search, view_around
+from models.faces import Box, Face, look_around, overlap, search
 from models.images import Pixels
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ async def find_faces(service: Service, rgb: Pixels, deadline: float) -> list[Fac
     """
     detector = await service.detector()
     searching = search(*rgb.shape[:2])
-    view = next(searching)
+    look = next(searching)
     while True:
-        seen = await service.in_codecs(partial(view.take, rgb))
+        seen = await service.in_codecs(partial(look.take, rgb))
         found = await _on_device(service, partial(detector.look, seen), deadline)
         try:
-            view = searching.send(found)
+            look = searching.send(found)
         except StopIteration as ended:
             return cast("list[Face]", ended.value)
 
@@ -51,10 +51,10 @@ async def find_faces_in(
     detector = await service.detector()
     found: list[Face | None] = []
     for box in boxes:
-        view = view_around(box, *rgb.shape[:2])
-        seen = await service.in_codecs(partial(view.take, rgb))
+        look = look_around(box, *rgb.shape[:2])
+        seen = await service.in_codecs(partial(look.take, rgb))
         faces = await _on_device(service, partial(detector.look, seen), deadline)
-        shares = [(overlap(box, face.box)[0], face) for face in map(view.place, faces)]
+        shares = [(overlap(box, face.box)[0], face) for face in map(look.place, faces)]
         share, face = max(shares, key=lambda pair: pair[0], default=(0.0, None))
         found.append(face if share >= _SAME else None)
     return found
