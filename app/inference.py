@@ -19,7 +19,7 @@ from app.admission import Share
 from app.batcher import Done
 from app.errors import ClientLeft, QueueFull
 from app.opening import Served
-from app.pace import Place
+from app.pace import QueuedPicture
 from app.tiling import run_tiled, tile_count, work_pixels
 from models import images
 from models.errors import ImageTooLarge
@@ -90,7 +90,7 @@ async def run(
 
     All that can fail because of this upload fails before it is queued; what is too large, or
     would take too long, by its header. Raises the ImageErrors of `images.decode`, ImageTooLarge
-    for an answer beyond a limit, MemoryFull, RateLimited, and what `Line.join` and
+    for an answer beyond a limit, MemoryFull, RateLimited, and what `LargeQueue.join` and
     `Batcher.submit` raise.
     """
     with contextlib.ExitStack() as held:
@@ -126,8 +126,8 @@ async def _run(
         foreseen_s = model.pace.seconds(pixels)
         if not whole:
             pixels = work_pixels(*seen_size, tile_px, model.rule)
-            place = held.enter_context(service.line.join(model.pace, pixels))
-            foreseen_s = place.needs_s
+            queued = held.enter_context(service.large_queue.join(model.pace, pixels))
+            foreseen_s = queued.needs_s
         picture = await service.in_codecs(lambda: images.decode(data, limits))
         height, width = picture.rgb.shape[:2]  # upright
         size = plan.size(height, width)
@@ -146,7 +146,7 @@ async def _run(
             )
             tiles = 1
         else:
-            done = await _run_in_tiles(service, model, tensor, deadline, place)
+            done = await _run_in_tiles(service, model, tensor, deadline, queued)
             tiles = tile_count(*model.view.size(height, width), tile_px, model.rule)
     except QueueFull:
         service.rates.charge(-foreseen_s)  # nothing was computed
@@ -177,7 +177,7 @@ async def _run(
 
 
 async def _run_in_tiles(
-    service: Service, model: Served, tensor: Tensor, deadline: float, place: Place
+    service: Service, model: Served, tensor: Tensor, deadline: float, queued: QueuedPicture
 ) -> Done[Pixels]:
     """Run a large picture tile by tile; other pictures get their turn between its tiles."""
     loop = asyncio.get_running_loop()
@@ -193,7 +193,7 @@ async def _run_in_tiles(
         done = asyncio.run_coroutine_threadsafe(call, loop).result()
         queued_s += done.queued_s
         ran_s += done.ran_s
-        place.advance(pixels, done.ran_s)
+        queued.advance(pixels, done.ran_s)
         return done.value
 
     tile_px = service.tile_px(model.scale)
@@ -201,7 +201,7 @@ async def _run_in_tiles(
     try:
         answer = await service.in_tiler(
             lambda: run_tiled(model.engine, picture, model.rule, model.scale, tile_px, on_device),
-            place.needs_s,
+            queued.needs_s,
         )
     finally:
         stopped.set()

@@ -53,8 +53,8 @@ def measure_pace(engine: Engine, picture: Tensor) -> Pace:
     return Pace(seconds / (picture.shape[-2] * picture.shape[-1]))
 
 
-class Place:
-    """One large picture in the line, whose it is, and the pixels it still has to run."""
+class QueuedPicture:
+    """One large picture in the queue, whose it is, and the pixels it still has to run."""
 
     def __init__(self, pace: Pace, pixels: int) -> None:
         self._pace, self._pixels = pace, pixels
@@ -71,7 +71,7 @@ class Place:
         self._pixels = max(0, self._pixels - pixels)
 
 
-class Line:
+class LargeQueue:
     """Large pictures run one after the other, of several accounts in turn.
 
     To be used from one event loop.
@@ -79,47 +79,47 @@ class Line:
 
     def __init__(self, deadline_s: float) -> None:
         self._deadline_s = deadline_s
-        self._places: list[Place] = []
+        self._pictures: list[QueuedPicture] = []
 
     @contextlib.contextmanager
-    def join(self, pace: Pace, pixels: int) -> Iterator[Place]:
-        """Stand in the line with a picture whose tiles have `pixels` together.
+    def join(self, pace: Pace, pixels: int) -> Iterator[QueuedPicture]:
+        """Queue a picture whose tiles have `pixels` together.
 
         Raises TakesTooLong if it alone would pass the deadline, QueueFull if it would because of
         those before it.
         """
-        place = Place(pace, pixels)
-        needs_s = place.needs_s
+        picture = QueuedPicture(pace, pixels)
+        needs_s = picture.needs_s
         if needs_s > self._deadline_s:
             raise TakesTooLong(
                 f"the picture would take about {needs_s:,.0f} s on this machine; the limit "
                 f"(deadline_s) is {self._deadline_s:g} s: a smaller picture or a larger limit helps"
             )
-        waiting_s = sum(other.needs_s for other in self._before(place))
+        waiting_s = sum(other.needs_s for other in self._before(picture))
         if waiting_s + needs_s > self._deadline_s:
             raise QueueFull(
                 f"large pictures under way take about {waiting_s:,.0f} s more and this one "
                 f"{needs_s:,.0f} s; the limit (deadline_s) is {self._deadline_s:g} s",
                 retry_after_s=waiting_s + needs_s - self._deadline_s,
             )
-        self._places.append(place)
+        self._pictures.append(picture)
         try:
-            yield place
+            yield picture
         finally:
-            self._places.remove(place)
+            self._pictures.remove(picture)
 
     @property
     def depth(self) -> int:
         """Large pictures under way."""
-        return len(self._places)
+        return len(self._pictures)
 
-    def _before(self, place: Place) -> list[Place]:
-        """Who runs before a new place: of each account no more than of its own."""
-        own = sum(other.account == place.account for other in self._places)
+    def _before(self, picture: QueuedPicture) -> list[QueuedPicture]:
+        """Who runs before a new picture: of each account no more than of its own."""
+        own = sum(other.account == picture.account for other in self._pictures)
         seen: Counter[str] = Counter()
         before = []
-        for other in self._places:
+        for other in self._pictures:
             seen[other.account] += 1
-            if other.account == place.account or seen[other.account] <= own + 1:
+            if other.account == picture.account or seen[other.account] <= own + 1:
                 before.append(other)
         return before

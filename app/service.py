@@ -21,7 +21,7 @@ from app.faces.attempts import Attempts
 from app.fairness import FairGate
 from app.installation import choose_device, open_cache, open_registry
 from app.metrics import Metrics
-from app.pace import Line
+from app.pace import LargeQueue
 from app.rates import Rates
 from app.settings import Settings
 from models.faces import Detector, open_detector
@@ -49,7 +49,7 @@ class Service:
         self.budget = Budget(settings.max_memory_bytes)
         self.restorations = Attempts(settings.restore_attempts_per_minute)
         self.rates = Rates()
-        self.line = Line(settings.deadline_s)
+        self.large_queue = LargeQueue(settings.deadline_s)
         self.metrics = Metrics()
         self._add_gauges()
         self._codecs = ThreadPoolExecutor(
@@ -74,7 +74,7 @@ class Service:
             ("ready", "1 once every model is loaded", lambda: self.catalog.ready),
             ("queue_depth", "Pictures waiting for the device", lambda: self.batcher.depth),
             ("queue_limit", "Beyond it they are refused", lambda: self.settings.queue_limit),
-            ("large_pictures", "Under way, to be run in tiles", lambda: self.line.depth),
+            ("large_pictures", "Under way, to be run in tiles", lambda: self.large_queue.depth),
             ("held_bytes", "Of max_memory_bytes", lambda: self.budget.held_bytes),
             ("max_memory_bytes", "The setting", lambda: self.settings.max_memory_bytes),
             ("device_bytes", "A GPU's memory in torch's hands", self._device_bytes),

@@ -20,7 +20,7 @@ from app.admission import Budget
 from app.errors import MemoryFull, QueueFull
 from app.fairness import FairGate, FairOrder
 from app.keys import KeyStore, Scope
-from app.pace import Line, Pace
+from app.pace import LargeQueue, Pace
 from test_batcher import Doubler, opened, picture, until
 from test_keys import bearing
 from test_server import STYLIZE, Server
@@ -134,17 +134,17 @@ def test_an_account_leaves_memory_to_others() -> None:
 
 
 def test_large_pictures_are_admitted_by_turns() -> None:
-    """A line that another account has filled up to the deadline still has room for one."""
-    line, known = Line(deadline_s=100), Pace(1.0)
+    """A queue that another account has filled up to the deadline still has room for one."""
+    queue, known = LargeQueue(deadline_s=100), Pace(1.0)
     with contextlib.ExitStack() as stack:
         with on_account(FLOOD):
             for _ in range(4):
-                stack.enter_context(line.join(known, 25))
-            with pytest.raises(QueueFull), line.join(known, 25):
+                stack.enter_context(queue.join(known, 25))
+            with pytest.raises(QueueFull), queue.join(known, 25):
                 pass
         with on_account(SLOW):
-            stack.enter_context(line.join(known, 75))
-            with pytest.raises(QueueFull), line.join(known, 25):
+            stack.enter_context(queue.join(known, 75))
+            with pytest.raises(QueueFull), queue.join(known, 25):
                 pass
 
 

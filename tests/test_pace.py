@@ -15,7 +15,7 @@ import app.engines
 from app import inference, pace
 from app.errors import QueueFull, TakesTooLong
 from app.main import create_app
-from app.pace import Line, Pace
+from app.pace import LargeQueue, Pace
 from app.plans import stylize_plan
 from app.schemas import StylizeParams
 from app.service import Service
@@ -48,19 +48,19 @@ def test_a_machine_that_slows_down_is_noticed_and_forgiven(monkeypatch: pytest.M
 
 def test_who_could_never_end_in_time_is_told_so() -> None:
     """Alone past the deadline is refused for good, past it because of others for a while."""
-    line, known = Line(deadline_s=100), Pace(1.0)
-    with pytest.raises(TakesTooLong, match=r"101 s.*deadline_s.*100 s"), line.join(known, 101):
+    queue, known = LargeQueue(deadline_s=100), Pace(1.0)
+    with pytest.raises(TakesTooLong, match=r"101 s.*deadline_s.*100 s"), queue.join(known, 101):
         pass
-    with line.join(known, 60) as place:
-        with pytest.raises(QueueFull, match="deadline_s") as refused, line.join(known, 60):
+    with queue.join(known, 60) as picture:
+        with pytest.raises(QueueFull, match="deadline_s") as refused, queue.join(known, 60):
             pass
         assert refused.value.retry_after_s == 20
-        place.advance(40, 40.0)
-        with line.join(known, 60):
+        picture.advance(40, 40.0)
+        with queue.join(known, 60):
             pass
-    with line.join(known, 100):
+    with queue.join(known, 100):
         pass
-    with Line(math.inf).join(known, 10**9):  # the command line waits as long as it takes
+    with LargeQueue(math.inf).join(known, 10**9):  # the command line waits as long as it takes
         pass
 
 
@@ -86,7 +86,7 @@ def test_by_its_header_before_any_pixel(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_tiles_that_run_are_observed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every pixel that the line was told of is run and observed; then the line is empty."""
+    """Every pixel that the queue was told of is run and observed; then the queue is empty."""
     publish_models(tmp_path, ("starry-night",))
     monkeypatch.setattr(app.engines, "openvino", None)
     seen: list[int] = []
@@ -102,7 +102,7 @@ def test_tiles_that_run_are_observed(tmp_path: Path, monkeypatch: pytest.MonkeyP
             await inference.run(service, encoded(photo(150, 90)), plan)
             rule = plan.model.rule
             assert sum(seen) == inference.work_pixels(150, 90, 64, rule)
-            assert not service.line._places
+            assert not service.large_queue._pictures
         finally:
             await service.close()
 
