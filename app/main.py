@@ -17,7 +17,7 @@ from app.access import HEADER, AskForKey, open_keys
 from app.accounts import Account
 from app.installation import code_version
 from app.logs import configure_logs
-from app.middleware import BodyLimit, Leave, Observe
+from app.middleware import BodyLimit, Observe, RefuseWhileStopping
 from app.openapi import complete
 from app.rates import LimitRates
 from app.retraining.jobs import Jobs
@@ -133,7 +133,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if keys is None:
         hosts = settings.hosts.lower().split(",")
         app.add_middleware(RefuseForeignPages, origins=origins, hosts=hosts)
-    app.add_middleware(Leave, leaving=app.state.leaving)
+    app.add_middleware(RefuseWhileStopping, leaving=app.state.leaving)
     if origins:
         app.add_middleware(
             CORSMiddleware,

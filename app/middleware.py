@@ -134,7 +134,7 @@ class BodyLimit:
         await self.app(scope, counted_receive, send_or_refuse)
 
 
-class Leave:
+class RefuseWhileStopping:
     """Takes no new work once `leaving` is set: 503, as /readyz says; what is under way goes on."""
 
     def __init__(self, app: ASGIApp, leaving: threading.Event) -> None:
