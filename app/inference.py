@@ -74,7 +74,7 @@ class Result:
     seconds: dict[str, float]
 
 
-def same(input_format: Format) -> Format:
+def keep_format(input_format: Format) -> Format:
     """Choose the input's format for the answer."""
     return input_format
 
@@ -83,7 +83,7 @@ async def run(
     service: Service,
     data: bytes,
     plan: Plan,
-    choose_format: Callable[[Format], Format] = same,
+    choose_format: Callable[[Format], Format] = keep_format,
     share: Share | None = None,
 ) -> Result:
     """Answer one upload; the event loop only waits, other threads touch the pixels.

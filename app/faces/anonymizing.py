@@ -26,7 +26,7 @@ from app.faces.carriers import CARRIERS
 from app.faces.finding import Pack, find_faces, find_faces_in, remake_face
 from app.faces.passcodes import STRONG, condition_bits, normalised
 from app.faces.sealing import Region, check_overlap, seal
-from app.inference import same
+from app.inference import keep_format
 from app.metrics import Laps
 from app.opening import Served
 from models import images
@@ -90,7 +90,7 @@ async def anonymize(
     service: Service,
     data: bytes,
     params: AnonymizeParams,
-    choose_format: Callable[[Format], Format] = same,
+    choose_format: Callable[[Format], Format] = keep_format,
     share: Share | None = None,
     caller: Caller = OPERATOR,
     box: tuple[int, int] | None = None,

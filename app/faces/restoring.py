@@ -25,7 +25,7 @@ from app.faces.finding import find_faces
 from app.faces.passcodes import STRONG_SCRYPT, normalised
 from app.faces.revealing import reveal_face
 from app.faces.sealing import NO_SEAL, Seal, find_seal
-from app.inference import same
+from app.inference import keep_format
 from app.metrics import Laps
 from app.opening import Served
 from app.schemas import RestoreParams
@@ -65,7 +65,7 @@ async def restore(
     data: bytes,
     params: RestoreParams,
     client: str,
-    choose_format: Callable[[Format], Format] = same,
+    choose_format: Callable[[Format], Format] = keep_format,
     share: Share | None = None,
     caller: Caller = OPERATOR,
 ) -> Restored:
