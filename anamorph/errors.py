@@ -235,7 +235,7 @@ class GateRefused(Conflict):
 
 
 class MissingFeatures(Conflict):
-    """The VGG16 weights are missing."""
+    """Weights that this needs are missing."""
 
 
 class UploadTooLarge(TooLarge):

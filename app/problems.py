@@ -86,7 +86,9 @@ KINDS: dict[type[AnamorphError], Kind] = {
     model_errors.TrainingError: Kind(422, "training_error", "The training cannot run"),
     model_errors.InvalidRecipe: Kind(422, "invalid_recipe", "The recipe is not valid"),
     model_errors.InvalidDataset: Kind(422, "invalid_dataset", "The dataset cannot be used"),
-    model_errors.MissingFeatures: Kind(409, "missing_features", "The VGG16 weights are missing"),
+    model_errors.MissingFeatures: Kind(
+        409, "missing_features", "Weights that this needs are missing"
+    ),
     model_errors.DivergedTraining: Kind(422, "diverged_training", "The training diverged"),
 }
 

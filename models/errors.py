@@ -14,7 +14,7 @@ AnamorphError
 `-- TrainingError              recipe + data -> generator
     |-- InvalidRecipe          a recipe that contradicts itself or its family
     |-- InvalidDataset         a folder without usable images
-    |-- MissingFeatures        no VGG16 weights at hand
+    |-- MissingFeatures        no weights of a network that a loss or figure looks through
     `-- DivergedTraining       a loss that is no longer finite
 """
 
@@ -88,7 +88,7 @@ class InvalidDataset(TrainingError):
 
 
 class MissingFeatures(TrainingError):
-    """The VGG16 weights of a perceptual term are not at hand."""
+    """Weights that a loss or a figure looks through, VGG16's for example, are not at hand."""
 
 
 class DivergedTraining(TrainingError):

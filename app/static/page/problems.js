@@ -54,7 +54,7 @@ export const WORDS = {
   training_error: ["The training could not go on.", "Change what is said below, and start anew."],
   invalid_recipe: ["This training contradicts itself.", "Change what is said below."],
   diverged_training: ["The training went astray.", "Start it anew with a lower learning rate."],
-  missing_features: ["The VGG16 weights are missing.", "The operator can add them."],
+  missing_features: ["Weights that this needs are missing.", "The operator can add them."],
   job_not_found: ["There is no such training.", "It may be another key's."],
   job_conflict: ["The training is past that.", "Look at its state."],
   worker_died: ["The training needs more memory than there is.", "Take smaller crops or batches."],
