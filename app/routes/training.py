@@ -115,8 +115,8 @@ async def job_events(
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: all since `Last-Event-ID`, then new ones; `end` when the job has ended.
 
-    `state`, `progress`, `sample`, `verdict`, `published`, `promoted`, and at last `end` with the
-    job as `GET` shows it.
+    `state`, `progress`, `sample`, `damaged`, `verdict`, `published`, `promoted`, and at last `end`
+    with the job as `GET` shows it.
     """
     async for event in follow(jobs, job.id, last_event_id):
         if event is None:
