@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Forward(Protocol):
-    """What the batcher asks of an engine: (B, 3, H, W) -> (B, 3, sH, sW), float32 on the CPU."""
+    """What the batcher asks of an engine: (B, C, H, W) -> (B, D, sH, sW), float32 on the CPU."""
 
     def __call__(self, batch: Tensor) -> Tensor: ...
 
@@ -121,7 +121,7 @@ class Batcher:
     async def submit(
         self, engine: Forward, image: Tensor, deadline_s: float, cost_s: float | None = None
     ) -> Done[Tensor]:
-        """Return the engine's answer (3, sH, sW) for one picture (3, H, W).
+        """Return the engine's answer (D, sH, sW) for one picture (C, H, W).
 
         `cost_s` is the time it is thought to take; by default what others took. Raises QueueFull,
         at once or when another account needs the place, DeadlineExceeded after `deadline_s`, and

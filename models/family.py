@@ -104,9 +104,10 @@ def is_smaller(one: Config, other: Config, dimension: Literal["base_channels", "
 class Family:
     """One kind of model.
 
-    Every generator maps (B, C, H, W) float in [-1, 1] to (B, 3, scale * H, scale * W) in about
-    [-1, 1] (answers are clamped when they become pixels), for H and W that follow `size_rule`.
-    In evaluation mode the answer for one image never depends on the others in the batch.
+    Every generator maps (B, C, H, W) float in [-1, 1] to (B, D, scale * H, scale * W) in about
+    [-1, 1] (answers are clamped when they become pixels), for C and D of `channels` and for H and W
+    that follow `size_rule`. In evaluation mode the answer for one image never depends on the others
+    in the batch.
 
     Attributes:
         id: the folder's name under `models/families`.
