@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -29,16 +30,31 @@ class _Server(uvicorn.Server):
     """Ends in good order: what is under way is answered, and new requests with 503; then it closes.
 
     At the first signal it calls `leave` and goes on listening, for `drain_s` at least and for
-    `timeout_s` at most; a second one closes the port at once.
+    `timeout_s` at most; a second one closes the port at once. A client that takes nothing of what
+    it is sent for `stall_timeout_s` is cut off by the kernel, as closing would wait for it.
     """
 
     def __init__(
-        self, config: uvicorn.Config, leave: Callable[[], None], timeout_s: float, drain_s: float
+        self,
+        config: uvicorn.Config,
+        leave: Callable[[], None],
+        timeout_s: float,
+        drain_s: float,
+        stall_timeout_s: float,
     ) -> None:
         super().__init__(config)
         self._leave = leave
         self._timeout_s, self._drain_s = timeout_s, drain_s
+        self._stall_timeout_s = stall_timeout_s
         self._told_at: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; what is accepted inherits the socket's options."""
+        await super().startup(sockets)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            stall_timeout_ms = round(1000 * self._stall_timeout_s)
+            for listening in (each for server in self.servers for each in server.sockets):
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stall_timeout_ms)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end; see the class."""
@@ -94,7 +110,13 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=max(1, settings.shutdown_timeout_s),
     )
-    server = _Server(config, leave, settings.shutdown_timeout_s, settings.drain_s)
+    server = _Server(
+        config,
+        leave,
+        timeout_s=settings.shutdown_timeout_s,
+        drain_s=settings.drain_s,
+        stall_timeout_s=settings.upload_timeout_s,
+    )
     # uvicorn raises the signal again when it is done; the worker is yet to be waited for.
     signal.signal(signal.SIGTERM, _exit)
     _spare_collector()

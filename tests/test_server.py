@@ -19,6 +19,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from tiny import encoded, opened, photo, publish_models, until, until_ready
 
@@ -214,6 +215,26 @@ def test_a_stalled_upload_is_ended(server: Server) -> None:
         connection.sendall(HALF_A_REQUEST)
         answer = connection.recv(65536)
     assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_client_that_stops_reading_is_cut_off(server: Server) -> None:
+    """One that takes nothing of its answer for upload_timeout_s keeps no connection."""
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    body = encoded(Image.fromarray(noise))
+    head = f"POST /v1/upscale?format=png HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+
+    def connected(port: int) -> bool:
+        connections = psutil.Process(server.process.pid).net_connections()
+        return any(each.raddr and each.raddr.port == port for each in connections)
+
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(head.encode() + body)
+        port = client.getsockname()[1]
+        assert client.recv(12) == b"HTTP/1.1 200"
+        assert connected(port)
+        until(lambda: not connected(port), timeout_s=25)
 
 
 def test_a_long_upload_is_refused_in_words(server: Server) -> None:
