@@ -18,8 +18,8 @@ import structlog
 import torch
 
 import models
+from models.files import write_atomically
 from models.openvino_core import new_core, openvino
-from models.state import write_atomically
 
 _MAX_BYTES = 512 * 2**20  # the longest unused go first
 _DIGEST_BYTES = 32

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.accounts import Account
 from app.errors import InvalidParameter, KeysUnavailable
-from models.state import write_atomically
+from models.files import write_atomically
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from models.errors import InvalidCheckpoint
 from models.families import family
 from models.family import WEIGHTLESS, Config, Family
-from models.state import write_atomically
+from models.files import write_atomically
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from models.checkpoint import NAME_PATTERN, Header, file_sha256, load_generator, read_header
 from models.errors import GateRefused, InvalidCheckpoint, ModelNotFound, ModelProtected
-from models.state import write_atomically
+from models.files import write_atomically
 
 _KEPT_PROMOTIONS = 100
 

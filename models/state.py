@@ -6,8 +6,6 @@ Written to a neighbour and renamed, so a kill leaves the previous file or the ne
 from __future__ import annotations
 
 import json
-import os
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.errors import InvalidCheckpoint
+from models.files import write_atomically
 
 _TENSOR = "$tensor"
 _KEYED = "$keyed"
@@ -39,19 +38,6 @@ def load_state(path: Path) -> dict[str, Any]:
         raise InvalidCheckpoint(f"{path.name} is not a training state: {error}") from error
     state: dict[str, Any] = _unfold(tree, tensors)
     return state
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Call `write(temporary)`, flush it to the disk, then put it in place of `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _fold(value: Any, tensors: dict[str, Tensor]) -> Any:

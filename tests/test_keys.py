@@ -276,6 +276,20 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert run(*wrong).exit_code == 1, wrong
 
 
+def test_the_commands_are_quick() -> None:
+    """`anamorph keys list` loads neither torch nor what answers HTTP."""
+    code = """
+import sys
+from app.cli import app
+app(["keys", "list"], standalone_mode=False)
+print({"torch", "fastapi", "numpy"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "set()", done.stderr
+
+
 def test_a_server_on_the_network_asks_for_keys(tmp_path: Path) -> None:
     """`anamorph serve --host 0.0.0.0` refuses to start without a key, and with one asks for it."""
     command = [sys.executable, "-m", "app.cli", "serve", "--host", "0.0.0.0", "--port", "0"]

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from app.commands.common import settings_from
-from models.images import FORMAT_OF_SUFFIX, Format
 
 if TYPE_CHECKING:
     from app.service import Service
+    from models.images import Format
 
 T = TypeVar("T")
 
@@ -64,6 +64,8 @@ def with_service(device: str | None, work: Callable[[Service], Awaitable[T]]) ->
 
 def format_of(target: Path) -> Format:
     """Return the format of a file to be written; raises typer.BadParameter."""
+    from models.images import FORMAT_OF_SUFFIX
+
     try:
         return FORMAT_OF_SUFFIX[target.suffix.lower()]
     except KeyError:

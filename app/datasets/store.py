@@ -34,7 +34,7 @@ from app.settings import Settings
 from models import images
 from models.checkpoint import NAME_PATTERN, file_sha256
 from models.errors import ImageError, InvalidDataset
-from models.state import write_atomically
+from models.files import write_atomically
 
 log = logging.getLogger(__name__)
 

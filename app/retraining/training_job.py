@@ -27,10 +27,11 @@ from app.settings import Settings
 from app.visible import name_taken, owner_of
 from models.checkpoint import amend_card
 from models.errors import AnamorphError, InvalidCheckpoint, ModelNotFound
+from models.files import write_atomically
 from models.gate import gate
 from models.recipe import Recipe, parse_recipe
 from models.registry import ModelVersion
-from models.state import load_state, write_atomically
+from models.state import load_state
 from models.training import STATE_FILE, Progress, train
 
 T = TypeVar("T")
