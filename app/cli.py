@@ -24,6 +24,7 @@ from app.commands.pictures import (
 if TYPE_CHECKING:
     from app.inference import Plan, Result
     from app.service import Service
+    from models.registry import Registry
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Image-to-image generation.")
 app.add_typer(models.app, name="models")
@@ -149,6 +150,7 @@ def train(
     """Train a recipe, or go on with the training in its folder."""
     import torch
 
+    from app.installation import choose_device, open_registry
     from app.signals import stop_signal
     from models import training
     from models.recipe import load_recipe
@@ -160,9 +162,10 @@ def train(
             load_recipe(recipe, changes or ()),
             folder,
             data_root=data,
-            device=None if settings.device == "auto" else torch.device(settings.device),
+            # Without an index: torchrun gives each of its processes a GPU.
+            device=torch.device(choose_device(settings.device).type),
             features=settings.vgg16,
-            find_model=partial(_find_model, settings.home),
+            find_model=partial(_find_model, open_registry(settings)),
             stop_after=stop_after,
             should_stop=asked.is_set,
             show_bar=True,
@@ -197,12 +200,13 @@ def _apply(
     typer.echo(f"{target}: {width} x {height}, {result.model.label}, {seconds:.2f} s", err=True)
 
 
-def _find_model(home: Path, reference: str) -> Path:
-    """Return the file that a recipe's [initial] table means: a path, "name" or "name@version"."""
-    from models.registry import Registry
+def _find_model(registry: Registry, reference: str) -> Path:
+    """Return the file that a recipe's [initial] table means: a path, "name" or "name@version".
 
+    Raises ModelNotFound.
+    """
     path = Path(reference)
-    return path if path.is_file() else Registry(home).resolve(reference).path
+    return path if path.is_file() else registry.resolve(reference).path
 
 
 if __name__ == "__main__":

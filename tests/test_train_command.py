@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from app.cli import app
@@ -35,10 +36,10 @@ def recipe(tmp_path: Path) -> Path:
     return path
 
 
-def command(recipe: Path, *options: str) -> Result:
-    """Run `anamorph train` on the CPU."""
+def command(recipe: Path, *options: str, device: str = "cpu") -> Result:
+    """Run `anamorph train`."""
     data = str(recipe.parent / "data")
-    words = ["train", str(recipe), "--data", data, "--device", "cpu", *options]
+    words = ["train", str(recipe), "--data", data, "--device", device, *options]
     return CliRunner().invoke(app, words)
 
 
@@ -61,6 +62,19 @@ def test_trains_publishes_and_starts_from_a_name(recipe: Path, tmp_path: Path):
     ]  # fmt: skip
     assert codes == [0, 0, 0, 1]
     assert Registry(tmp_path / "home").resolve("sharp").version == 1
+
+
+def test_starts_from_what_ships(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """[initial] finds shipped models where ANAMORPH_SHIPPED_WEIGHTS says that they lie."""
+    shipped = tmp_path / "shipped"
+    assert command(recipe, "--set", "training.steps=1").exit_code == 0
+    made = tmp_path / "home" / "runs" / "sharp" / "models" / "sharp.safetensors"
+    shipped.mkdir()
+    made.rename(shipped / "other.safetensors")
+    monkeypatch.setenv("ANAMORPH_SHIPPED_WEIGHTS", str(shipped))
+    out = ("--out", str(tmp_path / "run"), "--stop-after", "1")
+    done = command(recipe, *out, "--set", "initial.upscale=other")
+    assert done.exit_code == 0, done.output
 
 
 def test_pauses_and_goes_on(recipe: Path, tmp_path: Path):
@@ -105,3 +119,10 @@ def test_errors_are_sentences(recipe: Path, tmp_path: Path):
         assert failed.exit_code == 1
         assert named in failed.output
         assert "Traceback" not in failed.output
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_told(recipe: Path):
+    """`--device cuda` without a GPU is refused in a line, without a traceback."""
+    refused = command(recipe, device="cuda")
+    assert (refused.exit_code, "no GPU" in refused.output) == (1, True)
