@@ -102,7 +102,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = running
     app.state.jobs = jobs
-    running.datasets.in_use = jobs.using
     app.state.leaving = threading.Event()  # set when the server is told to stop: streams end
     problems.install(app)
     for module in (

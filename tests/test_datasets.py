@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 import app.datasets.store
+from app.access import OPERATOR
 from app.cli import app as commands
 from app.datasets.dataset import Dataset
 from app.datasets.layouts import arrange
@@ -87,6 +89,10 @@ LAYOUTS: list[tuple[str, dict[str, bytes], dict[str, int]]] = [
 @pytest.fixture
 def store(tmp_path: Path) -> DatasetStore:
     return DatasetStore(tmp_path / "home")
+
+
+def unused(_id: str) -> None:
+    """Name no job that uses a dataset."""
 
 
 def upload(folder: Path, entries: dict[str, bytes], name: str = "upload.zip") -> Path:
@@ -234,25 +240,24 @@ def test_a_damaged_manifest_is_told(store: DatasetStore, stored: Dataset) -> Non
     assert store.list() == []
     with pytest.raises(InvalidDataset, match="manifest"):
         store.get(stored.id)
-    store.delete(stored.id)
+    store.delete(stored.id, OPERATOR, unused)
     with pytest.raises(DatasetNotFound):
         store.get(stored.id)
 
 
 def test_a_dataset_in_use_stays(store: DatasetStore, stored: Dataset) -> None:
     """A dataset that a job uses cannot be deleted; the error names the job."""
-    store.in_use = lambda id_: "12ab" if id_ == stored.id else None
     with pytest.raises(DatasetInUse, match="job 12ab"):
-        store.delete(stored.id)
+        store.delete(stored.id, OPERATOR, {stored.id: "12ab"}.get)
     stored.verify()
 
 
 @pytest.mark.parametrize("id_", ["", ".", "..", "../x", "0" * 15, "0" * 16, "G" * 16, "a/../b"])
 def test_ids_are_no_paths(store: DatasetStore, stored: Dataset, id_: str) -> None:
     """Only what looks like an id is looked for."""
-    for call in (store.get, store.delete, store.contact_sheet):
+    for call in (store.get, partial(store.delete, using=unused), store.contact_sheet):
         with pytest.raises(DatasetNotFound):
-            call(id_)
+            call(id_, OPERATOR)
     stored.verify()
 
 
@@ -362,7 +367,7 @@ def post(client: TestClient, data: bytes, **fields: str) -> Any:
     return client.post("/v1/datasets", files={"file": ("x.zip", data)}, data=fields)
 
 
-def test_the_whole_life_over_http(client: TestClient) -> None:
+def test_the_whole_life_over_http(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Uploaded, told, listed, shown, refused while in use, deleted."""
     data = zipped(pictures("") | {"big.png": picture(1, 200, 200), "n.txt": bytes(60_000)}, 0)
     assert len(data) > 50_000, "longer than a picture may be"
@@ -381,14 +386,14 @@ def test_the_whole_life_over_http(client: TestClient) -> None:
     assert listed.items() <= facts.items()
     sheet = client.get(facts["contact_sheet"])
     assert sheet.headers["content-type"] == "image/png"
-    datasets = client.app.state.service.datasets  # type: ignore[attr-defined]
-    unused, datasets.in_use = datasets.in_use, lambda _id: "12ab"
-    refused = client.delete(url)
+    state = client.app.state  # type: ignore[attr-defined]
+    with monkeypatch.context() as patched:
+        patched.setattr(state.jobs, "using", lambda _id: "12ab")
+        refused = client.delete(url)
     assert (refused.status_code, refused.json()["code"]) == (409, "dataset_in_use")
-    datasets.in_use = unused
     assert client.delete(url).status_code == 204
     assert client.get(url).json()["code"] == "dataset_not_found"
-    assert list(datasets.root.iterdir()) == []
+    assert list(state.service.datasets.root.iterdir()) == []
 
 
 @pytest.mark.parametrize(

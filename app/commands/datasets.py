@@ -65,13 +65,12 @@ def show_dataset(id: _Id) -> None:  # noqa: A002
 @app.command("delete")
 def delete_dataset(id: _Id) -> None:  # noqa: A002
     """Remove a dataset; refused while a training job uses it."""
+    from app.access import OPERATOR
     from app.datasets.store import open_datasets
     from app.retraining.jobs import Jobs
 
     with errors_as_text(), contextlib.closing(Jobs(settings_from())) as jobs:
-        store = open_datasets(settings_from())
-        store.in_use = jobs.using
-        store.delete(id)
+        open_datasets(settings_from()).delete(id, OPERATOR, jobs.using)
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -60,20 +60,15 @@ def open_datasets(settings: Settings) -> DatasetStore:
 
 
 class DatasetStore:
-    """Adds, finds and deletes the datasets below `home`.
-
-    `in_use(id)` returns the id of a training job that keeps a dataset from being deleted, or None.
-    """
+    """Adds, finds and deletes the datasets below `home`."""
 
     def __init__(
         self,
         home: Path,
         archive_limits: ArchiveLimits | None = None,
         image_limits: images.Limits | None = None,
-        in_use: Callable[[str], str | None] = lambda _id: None,
     ) -> None:
         self.root = home / "datasets"
-        self.in_use = in_use
         self._archive_limits = archive_limits or ArchiveLimits()
         self._image_limits = image_limits or images.Limits()
         self._closing = threading.Event()
@@ -146,10 +141,18 @@ class DatasetStore:
         except OSError as error:
             raise InvalidDataset(f"the contact sheet of dataset {id} has vanished") from error
 
-    def delete(self, id: str, caller: Caller = OPERATOR) -> None:  # noqa: A002
-        """Remove a dataset; raises DatasetNotFound, or DatasetInUse naming what uses it."""
+    def delete(
+        self,
+        id: str,  # noqa: A002
+        caller: Caller,
+        using: Callable[[str], str | None],
+    ) -> None:
+        """Remove a dataset, unless `using(id)` names a training job that keeps it.
+
+        Raises DatasetNotFound, or DatasetInUse naming the job.
+        """
         folder = self._own_folder(id, caller)
-        if user := self.in_use(id):
+        if user := using(id):
             raise DatasetInUse(f"dataset {id} is in use by the training job {user}")
         with self.incoming() as incoming:
             folder.rename(incoming / "deleted")

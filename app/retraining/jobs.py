@@ -23,7 +23,7 @@ from dbos import DBOS, DBOSClient, EnqueueOptions, Serializer, WorkflowStatus
 from dbos import error as dbos_errors
 
 from app.access import OPERATOR, Caller
-from app.datasets.store import DatasetStore
+from app.datasets.store import open_datasets
 from app.errors import JobConflict, JobNotFound, JobsUnavailable, StorageFull
 from app.installation import open_registry
 from app.retraining.job_folder import JobFolder
@@ -111,7 +111,7 @@ class Jobs:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._registry = open_registry(settings)
-        self._datasets = DatasetStore(settings.home)
+        self._datasets = open_datasets(settings)
         self._client: DBOSClient | None = None
         self._opening = threading.Lock()
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import structlog
 import torch
 
-from app.datasets.store import DatasetStore
+from app.datasets.store import open_datasets
 from app.installation import choose_device, code_version, open_cache, open_registry
 from app.opening import open_version
 from app.problems import OUT_OF_MEMORY, kind_of
@@ -77,7 +77,7 @@ class TrainingJob:
         self._recipe = parse_recipe(recipe)
         self._folder = JobFolder(settings.home, job_id)
         self._registry = open_registry(settings)
-        self._datasets = DatasetStore(settings.home)
+        self._datasets = open_datasets(settings)
         self._should_stop = should_stop
         self._device = choose_device(settings.device)
 

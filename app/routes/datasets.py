@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 
-from app.deps import ServiceDep, Train
+from app.deps import JobsDep, ServiceDep, Train
 from app.errors import Busy
 from app.schemas import problems
 from app.schemas_datasets import (
@@ -96,9 +96,14 @@ async def show_contact_sheet(id: DatasetId, service: ServiceDep, caller: Train) 
 
 
 @router.delete("/{id}", status_code=204, responses=problems(404, 409))
-async def delete_dataset(id: DatasetId, service: ServiceDep, caller: Train) -> None:  # noqa: A002
+async def delete_dataset(
+    id: DatasetId,  # noqa: A002
+    service: ServiceDep,
+    jobs: JobsDep,
+    caller: Train,
+) -> None:
     """Remove a dataset; refused while a training uses it."""
-    await asyncio.to_thread(service.datasets.delete, id, caller)
+    await asyncio.to_thread(service.datasets.delete, id, caller, jobs.using)
 
 
 async def _in_incoming(stack: contextlib.AsyncExitStack, service: Service) -> Path:
