@@ -1,10 +1,10 @@
-"""Who asks, and what they may see: keys at the door, and whose everything behind it is."""
+"""Keys at the door: who is let in, and on whose account."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 from starlette.datastructures import Headers
@@ -12,9 +12,10 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Connection
 
 from app.accounts import Account, on_account
-from app.errors import KeysUnavailable, ScopeMissing, ServiceError, Unauthenticated
+from app.callers import OPERATOR, Caller
+from app.errors import KeysUnavailable, ServiceError, Unauthenticated
 from app.faces.attempts import client_name
-from app.keys import Key, KeyStore, Scope
+from app.keys import Key, KeyStore
 from app.paths import path_of
 from app.problems import problem_of
 from app.settings import Settings
@@ -24,36 +25,6 @@ _OPEN = {"/", "/healthz", "/readyz", "/docs", "/openapi.json"}
 _OPEN_FOLDERS = ("/docs/", "/page/")
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks: a key by its id, or, with None, whoever reaches a service without keys."""
-
-    key_id: str | None
-    scopes: frozenset[Scope]
-
-    @property
-    def sees_all(self) -> bool:
-        """Whether everything is theirs."""
-        return Scope.ADMIN in self.scopes
-
-    def owns(self, owner: str | None) -> bool:
-        """Tell whether what belongs to `owner` is theirs; what is nobody's is the admins'."""
-        return self.sees_all or (owner is not None and owner == self.key_id)
-
-    def may_use(self, owner: str | None) -> bool:
-        """Tell whether they may use a model of `owner`; what is nobody's is everybody's."""
-        return owner is None or self.owns(owner)
-
-    def check_scopes(self, needed: list[Scope]) -> None:
-        """Raise ScopeMissing unless they have every scope of `needed`."""
-        if missing := [scope for scope in needed if scope not in self.scopes]:
-            raise ScopeMissing(f"the key lacks the scope {', '.join(missing)}", missing)
-
-
-# The command line, and everybody where no keys are asked for.
-OPERATOR = Caller(None, frozenset(Scope))
 
 
 def asks_for_keys(settings: Settings) -> bool:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import structlog
 import torch
 
-from app.access import OPERATOR, Caller
+from app.callers import OPERATOR, Caller
 from app.compiled_cache import CompiledCache
 from app.errors import InvalidParameter, NotReady, QueueFull, WrongTask
 from app.opening import Served, open_between, open_version

@@ -12,7 +12,8 @@ from fastapi.security import (
     SecurityScopes,
 )
 
-from app.access import HEADER, Caller
+from app.access import HEADER
+from app.callers import Caller
 from app.errors import JobNotFound, Unauthenticated
 from app.keys import Scope
 from app.retraining.jobs import Job, Jobs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.access import OPERATOR, Caller
+from app.callers import OPERATOR, Caller
 from app.inference import Pixels, Plan
 from app.schemas import StylizeParams, TranslateParams, UpscaleParams
 from app.service import Service

@@ -5,7 +5,7 @@ So what a name means to others is never changed by somebody else's training.
 
 from __future__ import annotations
 
-from app.access import Caller
+from app.callers import Caller
 from app.errors import NameTaken
 from models.errors import ModelNotFound
 from models.registry import Registry

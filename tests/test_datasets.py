@@ -25,7 +25,7 @@ from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
 import app.datasets.store
-from app.access import OPERATOR
+from app.callers import OPERATOR
 from app.cli import app as commands
 from app.datasets.dataset import Dataset
 from app.datasets.layouts import arrange

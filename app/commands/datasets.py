@@ -65,7 +65,7 @@ def show_dataset(id: _Id) -> None:  # noqa: A002
 @app.command("delete")
 def delete_dataset(id: _Id) -> None:  # noqa: A002
     """Remove a dataset; refused while a training job uses it."""
-    from app.access import OPERATOR
+    from app.callers import OPERATOR
     from app.datasets.store import open_datasets
     from app.retraining.jobs import Jobs
 

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from app.access import OPERATOR, Caller
+from app.callers import OPERATOR, Caller
 from app.datasets.archives import ArchiveLimits, unpack
 from app.datasets.contact_sheet import contact_sheet
 from app.datasets.dataset import CONTACT, MANIFEST, Dataset

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from app.access import OPERATOR, Caller
+from app.callers import OPERATOR, Caller
 from app.errors import InvalidParameter, NoFace
 from app.faces.carriers import CARRIERS
 from app.faces.finding import Pack, find_faces, find_faces_in, remake_face

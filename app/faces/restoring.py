@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from app.access import OPERATOR, Caller
 from app.admission import Share
+from app.callers import OPERATOR, Caller
 from app.errors import NoFace, NoSeal, WrongPasscode
 from app.faces.anonymizing import identity_generator, passcode_bits
 from app.faces.finding import find_faces

@@ -22,7 +22,7 @@ import sqlalchemy.exc
 from dbos import DBOS, DBOSClient, EnqueueOptions, Serializer, WorkflowStatus
 from dbos import error as dbos_errors
 
-from app.access import OPERATOR, Caller
+from app.callers import OPERATOR, Caller
 from app.datasets.store import open_datasets
 from app.errors import JobConflict, JobNotFound, JobsUnavailable, StorageFull
 from app.installation import open_registry

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from app.access import OPERATOR, Caller
+from app.callers import OPERATOR, Caller
 from app.datasets.store import DatasetStore
 from app.schemas_training import TrainingRequest
 from app.visible import check_visible

@@ -8,9 +8,9 @@ from typing import TypeVar
 from fastapi import APIRouter, Request, Response
 
 from app import inference
-from app.access import Caller
 from app.admission import Share
 from app.answering import answer_picture
+from app.callers import Caller
 from app.deps import Infer, ServiceDep
 from app.describing import PHOTO, image_operation
 from app.inference import Plan, Result

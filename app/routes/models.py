@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 
-from app.access import Caller
+from app.callers import Caller
 from app.deps import AnyKey, ServiceDep, Train
 from app.errors import ScopeMissing
 from app.keys import Scope

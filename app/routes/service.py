@@ -7,8 +7,8 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from app.access import Caller
 from app.accounts import current_account
+from app.callers import Caller
 from app.deps import Admin, AnyKey, JobsDep, ServiceDep
 from app.errors import JobsUnavailable, NotReady, StorageFull
 from app.schemas import problems
