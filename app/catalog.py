@@ -13,7 +13,7 @@ from typing import TypeVar
 import structlog
 import torch
 
-from app.callers import OPERATOR, Caller
+from app.callers import Caller
 from app.compiled_cache import CompiledCache
 from app.errors import InvalidParameter, NotReady, QueueFull, WrongTask
 from app.opening import Served, open_between, open_version
@@ -168,7 +168,7 @@ class Catalog:
             task.cancel()
         await asyncio.to_thread(self._builder.shutdown, cancel_futures=True)
 
-    def models(self, caller: Caller = OPERATOR) -> list[Served]:
+    def models(self, caller: Caller) -> list[Served]:
         """Return what is served to the caller, by name."""
         served = (self._served[name] for name in sorted(self._served))
         return [model for model in served if caller.may_use(model.version.owner)]
@@ -177,7 +177,7 @@ class Catalog:
         """Return what serves `name` just now, if anything does."""
         return self._served.get(name)
 
-    def get(self, reference: str, caller: Caller = OPERATOR) -> Served:
+    def get(self, reference: str, caller: Caller) -> Served:
         """Return the model "name" or "name@version", if the caller may use it.
 
         Raises ModelNotFound or NotReady.
@@ -199,7 +199,7 @@ class Catalog:
             raise ModelNotFound(f"{told}; there are: {known}")
         return served
 
-    def for_task(self, reference: str, task: Task, caller: Caller = OPERATOR) -> Served:
+    def for_task(self, reference: str, task: Task, caller: Caller) -> Served:
         """Return the model if it does `task`; raises WrongTask beside what `get` raises."""
         served = self.get(reference, caller)
         if served.family.task is not task:
@@ -211,7 +211,7 @@ class Catalog:
         scale: int,
         detail: float | None,
         reference: str | None,
-        caller: Caller = OPERATOR,
+        caller: Caller,
     ) -> Served:
         """Return the network for `scale`, whose own scale may be larger, and `detail`.
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from app.callers import OPERATOR, Caller
 from app.commands import datasets, evaluation, faces, jobs, keys, models
 from app.commands.common import errors_as_text, settings_from
 from app.commands.pictures import (
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from app.inference import Plan, Result
     from app.service import Service
     from models.registry import Registry
+
+P = TypeVar("P")
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Image-to-image generation.")
 app.add_typer(models.app, name="models")
@@ -84,7 +87,7 @@ def translate(
 
     with errors_as_text():
         params = TranslateParams(model=model, format=format_of(target), quality=quality)
-        _apply(source, target, device, params.model, partial(translate_plan, params=params))
+        _apply(source, target, device, params.model, translate_plan, params)
 
 
 @app.command()
@@ -105,7 +108,7 @@ def upscale(
         params = UpscaleParams(
             scale=scale, detail=detail, model=model, format=format_of(target), quality=quality
         )
-        _apply(source, target, device, None, partial(upscale_plan, params=params))
+        _apply(source, target, device, None, upscale_plan, params)
 
 
 @app.command()
@@ -130,7 +133,7 @@ def stylize(
             format=format_of(target),
             quality=quality,
         )
-        _apply(source, target, device, params.style, partial(stylize_plan, params=params))
+        _apply(source, target, device, params.style, stylize_plan, params)
 
 
 @app.command()
@@ -182,7 +185,8 @@ def _apply(
     target: Path,
     device: str | None,
     model: str | None,
-    make_plan: Callable[[Service], Awaitable[Plan]],
+    make_plan: Callable[[Service, P, Caller], Awaitable[Plan]],
+    params: P,
 ) -> None:
     """Answer one picture in this process, loading only `model` (None: every upscaler)."""
     from app import inference
@@ -191,7 +195,8 @@ def _apply(
     async def answer(service: Service) -> Result:
         name = model and model.partition("@")[0]
         await service.catalog.load(name=name, task=None if name else Task.UPSCALE)
-        return await inference.run(service, source.read_bytes(), await make_plan(service))
+        plan = await make_plan(service, params, OPERATOR)
+        return await inference.run(service, source.read_bytes(), plan)
 
     result = with_service(device, answer)
     write_whole(target, result.data)

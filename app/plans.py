@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.callers import OPERATOR, Caller
+from app.callers import Caller
 from app.inference import Pixels, Plan
 from app.schemas import StylizeParams, TranslateParams, UpscaleParams
 from app.service import Service
@@ -12,21 +12,19 @@ from models import images
 from models.family import Task
 
 
-async def translate_plan(
-    service: Service, params: TranslateParams, caller: Caller = OPERATOR
-) -> Plan:
+async def translate_plan(service: Service, params: TranslateParams, caller: Caller) -> Plan:
     """The named model, nothing else."""
     model = service.catalog.for_task(params.model, Task.TRANSLATE, caller)
     return Plan(model, model.scale, None, params.format, params.quality)
 
 
-async def upscale_plan(service: Service, params: UpscaleParams, caller: Caller = OPERATOR) -> Plan:
+async def upscale_plan(service: Service, params: UpscaleParams, caller: Caller) -> Plan:
     """The network for scale and detail; reduced where its own scale is larger than asked."""
     model = await service.catalog.upscaler(params.scale, params.detail, params.model, caller)
     return Plan(model, params.scale, None, params.format, params.quality)
 
 
-async def stylize_plan(service: Service, params: StylizeParams, caller: Caller = OPERATOR) -> Plan:
+async def stylize_plan(service: Service, params: StylizeParams, caller: Caller) -> Plan:
     """The named style, with the input's colours and a part of the input where asked for."""
     model = service.catalog.for_task(params.style, Task.STYLIZE, caller)
 

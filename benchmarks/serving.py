@@ -23,6 +23,7 @@ from statistics import median
 import numpy as np
 
 from app import inference
+from app.callers import OPERATOR
 from app.inference import Plan
 from app.installation import open_registry
 from app.logs import configure_logs
@@ -151,7 +152,7 @@ async def measure(
         print(HEADER, flush=True)
         for name in options.models:
             await service.catalog.load(name=name)
-            model = service.catalog.get(name)
+            model = service.catalog.get(name, OPERATOR)
             for size_px in options.sizes:
                 side_px = size_px // 2 if model.family.task is Task.UPSCALE else size_px
                 bench = Bench(service, model, side_px, http, baseline)

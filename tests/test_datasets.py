@@ -115,7 +115,7 @@ def test_layouts(store: DatasetStore, tmp_path: Path, kind: Any, entries, counts
     assert dataset.skipped == {}
     assert (dataset.name, dataset.kind, len(dataset.id)) == ("mine", kind, 16)
     assert dataset.sizes == {"min": 32, "median": 32, "max": 32}
-    assert store.get(dataset.id) == dataset == store.list()[0]
+    assert store.get(dataset.id, OPERATOR) == dataset == store.list(OPERATOR)[0]
     dataset.verify()
     table, evaluation = dataset.recipe_tables("any", "BtoA")
     sizes = {"crop_px": 32} if kind == "highres" else {"load_px": 32, "crop_px": 32}
@@ -194,7 +194,7 @@ def test_near_empty_datasets_are_refused(store, tmp_path: Path, kind, entries, w
     """What lacks a part is refused with what was found and what the kind expects."""
     with pytest.raises(InvalidDataset, match=words):
         store.add(upload(tmp_path, entries), "mine", kind)
-    assert store.list() == []
+    assert store.list(OPERATOR) == []
     assert list(store.root.iterdir()) == []
 
 
@@ -214,7 +214,7 @@ def test_content_is_the_identity(store: DatasetStore, tmp_path: Path) -> None:
     other_kind, _ = store.add(upload(tmp_path, entries), "other", "paired")
     other, _ = store.add(upload(tmp_path, entries | {"0.png": picture(99)}), "other", "highres")
     assert len({first.id, other_kind.id, other.id}) == 3
-    assert [dataset.id for dataset in store.list()].count(first.id) == 1
+    assert [dataset.id for dataset in store.list(OPERATOR)].count(first.id) == 1
 
 
 def test_damage_is_named_and_repaired_by_another_upload(
@@ -237,12 +237,12 @@ def test_damage_is_named_and_repaired_by_another_upload(
 def test_a_damaged_manifest_is_told(store: DatasetStore, stored: Dataset) -> None:
     """Without its manifest a dataset is not listed, is named as damaged, and can be deleted."""
     (stored.folder / "manifest.json").write_text("{")
-    assert store.list() == []
+    assert store.list(OPERATOR) == []
     with pytest.raises(InvalidDataset, match="manifest"):
-        store.get(stored.id)
+        store.get(stored.id, OPERATOR)
     store.delete(stored.id, OPERATOR, unused)
     with pytest.raises(DatasetNotFound):
-        store.get(stored.id)
+        store.get(stored.id, OPERATOR)
 
 
 def test_a_dataset_in_use_stays(store: DatasetStore, stored: Dataset) -> None:
@@ -296,7 +296,7 @@ def test_a_killed_upload_is_swept(store: DatasetStore, tmp_path: Path, root: Pat
             assert process.stdout.readline() == b"unpacked\n"
             store.sweep()
             assert len(list(store.root.glob(".incoming-*/unpacked/*"))) == 12
-            assert store.list() == []
+            assert store.list(OPERATOR) == []
         finally:
             process.send_signal(signal.SIGKILL)
     store.sweep()
@@ -306,7 +306,7 @@ def test_a_killed_upload_is_swept(store: DatasetStore, tmp_path: Path, root: Pat
 def test_the_contact_sheet_shows_every_part(store: DatasetStore, tmp_path: Path) -> None:
     """The contact sheet is a PNG with a row for each part, at most 12 pictures wide."""
     dataset, _ = store.add(upload(tmp_path, pictures("A/", "B/", count=20)), "mine", "unpaired")
-    with Image.open(io.BytesIO(store.contact_sheet(dataset.id))) as sheet:
+    with Image.open(io.BytesIO(store.contact_sheet(dataset.id, OPERATOR))) as sheet:
         assert sheet.format == "PNG"
         assert sheet.size == (12 * 100 + 4, 4 * 100 + 4)
         colours = np.asarray(sheet.convert("RGB"))

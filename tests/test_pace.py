@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import app.engines
 from app import inference, pace
+from app.callers import OPERATOR
 from app.errors import QueueFull, TakesTooLong
 from app.main import create_app
 from app.pace import LargeQueue, Pace
@@ -74,7 +75,7 @@ def test_by_its_header_before_any_pixel(tmp_path: Path, monkeypatch: pytest.Monk
         until_ready(client)
         ask = "/v1/stylize?style=starry-night"
         assert client.post(ask, content=large).status_code == 200
-        [model] = client.app.state.service.catalog.models()  # type: ignore[attr-defined]
+        [model] = client.app.state.service.catalog.models(OPERATOR)  # type: ignore[attr-defined]
         monkeypatch.setattr(model.pace, "seconds", lambda pixels: pixels * 0.01)
         with monkeypatch.context() as patch:
             patch.setattr(images, "decode", lambda *_: pytest.fail("a pixel was decoded"))
@@ -98,7 +99,7 @@ def test_tiles_that_run_are_observed(tmp_path: Path, monkeypatch: pytest.MonkeyP
         service.start(load=False)
         try:
             await service.catalog.load(task=Task.STYLIZE)
-            plan = await stylize_plan(service, StylizeParams(style="starry-night"))
+            plan = await stylize_plan(service, StylizeParams(style="starry-night"), OPERATOR)
             await inference.run(service, encoded(photo(150, 90)), plan)
             rule = plan.model.rule
             assert sum(seen) == inference.work_pixels(150, 90, 64, rule)

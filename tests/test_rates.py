@@ -20,6 +20,7 @@ import app.engines
 from anamorph import Client, errors
 from app import rates
 from app.accounts import Account, on_account
+from app.callers import OPERATOR
 from app.errors import RateLimited
 from app.keys import KeyStore, Scope
 from app.main import create_app
@@ -161,7 +162,7 @@ def test_computing_is_counted_by_pixels_and_pace(
     with TestClient(create_app(tiny_settings(home, compute_s_per_minute=60))) as client:
         until_ready(client)
         service: Any = client.app.state.service  # type: ignore[attr-defined]
-        [model] = service.catalog.models()
+        [model] = service.catalog.models(OPERATOR)
         monkeypatch.setattr(model.pace, "seconds", lambda pixels: pixels * 0.01)
 
         def left(content: bytes) -> str:

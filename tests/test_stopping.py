@@ -18,6 +18,7 @@ import httpx
 import psutil
 import pytest
 
+from app.callers import OPERATOR
 from app.keys import KeyStore, Scope
 from app.retraining.jobs import Job, Jobs
 from conftest import ROOT
@@ -123,7 +124,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     try:
         server.wait(PATIENCE_S)
         server.client.headers = bearing(key)
-        job = jobs.submit(tiny_request(add_pairs(home), steps=100_000))
+        job = jobs.submit(tiny_request(add_pairs(home), steps=100_000), OPERATOR)
         tell_secrets(server.client, picture)
         until(lambda: step(jobs, job) >= 3)
         large = encoded(photo(200, 200), "jpeg")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from app.callers import OPERATOR
 from app.datasets.store import DatasetStore
 from app.errors import DatasetNotFound
 from app.retraining import training_job
@@ -58,7 +59,9 @@ def start(
     job_id: str = JOB,
     model_owner: str | None = None,
 ) -> TrainingJob:
-    recipe = recipe_of(request, DatasetStore(home), registry_of(home)).model_dump(mode="json")
+    recipe = recipe_of(request, DatasetStore(home), registry_of(home), OPERATOR).model_dump(
+        mode="json"
+    )
     settings = training_settings(home)
     return TrainingJob(settings, job_id, request, recipe, "me", should_stop, model_owner)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.callers import OPERATOR
 from app.datasets.store import DatasetStore
 from app.retraining.training_requests import recipe_of
 from app.schemas_training import Hyperparameters, Trainable, TrainingRequest
@@ -40,7 +41,9 @@ def recipe(home: Path, base: str | None, family: Trainable = "srgan", **objectiv
         steps=1,
         hyperparameters=Hyperparameters(objective=objective),
     )
-    return recipe_of(request, DatasetStore(home), Registry(home, ROOT / "models" / "weights"))
+    return recipe_of(
+        request, DatasetStore(home), Registry(home, ROOT / "models" / "weights"), OPERATOR
+    )
 
 
 @pytest.mark.parametrize(

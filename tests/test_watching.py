@@ -10,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from app.callers import OPERATOR
 from app.main import create_app
 from app.retraining.jobs import Jobs
 from conftest import ROOT
@@ -75,7 +76,7 @@ def test_jobs_that_ended_are_counted(tmp_path: Path) -> None:
     """A cancelled job is no longer queued, and counts as ended."""
     jobs = Jobs(tiny_settings(tmp_path))
     dataset = add_pairs(tmp_path)
-    first, _ = (jobs.submit(tiny_request(dataset)) for _ in range(2))
+    first, _ = (jobs.submit(tiny_request(dataset), OPERATOR) for _ in range(2))
     jobs.cancel(first.id)
     counts = jobs.count()
     jobs.close()

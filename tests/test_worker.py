@@ -20,6 +20,7 @@ import pytest
 import torch
 
 import tiny
+from app.callers import OPERATOR
 from app.retraining.jobs import Job, Jobs
 from app.settings import child_environment
 from models.checkpoint import load_generator
@@ -105,7 +106,7 @@ def assert_uninterrupted(home: Home, job: Job, folder: Path) -> None:
 def test_a_killed_worker_goes_on_bit_for_bit(home: Home, tmp_path: Path) -> None:
     """Killed in the middle of a step and started again, it publishes the uninterrupted weights."""
     first = home.start("worker")
-    job = home.jobs.submit(tiny_request(home.dataset, name="killed", steps=60))
+    job = home.jobs.submit(tiny_request(home.dataset, name="killed", steps=60), OPERATOR)
     until(lambda: home.step(job) >= 5)
     first.kill()
     first.wait()
@@ -122,8 +123,8 @@ def test_a_running_job_is_cancelled_alone_and_resumed(
     home: Home, worker: subprocess.Popen[bytes]
 ) -> None:
     """The next job starts within seconds; the cancelled one goes on from its checkpoint later."""
-    running = home.jobs.submit(tiny_request(home.dataset, name="cancelled", steps=400))
-    waiting = home.jobs.submit(tiny_request(home.dataset, name="waiting", steps=2))
+    running = home.jobs.submit(tiny_request(home.dataset, name="cancelled", steps=400), OPERATOR)
+    waiting = home.jobs.submit(tiny_request(home.dataset, name="waiting", steps=2), OPERATOR)
     until(lambda: home.step(running) >= 3)
     assert home.jobs.get(waiting.id).position == 1
     assert home.jobs.cancel(running.id).state == "cancelled"
@@ -144,9 +145,13 @@ def test_failed_jobs_say_why_and_can_be_resumed(
     Put right, the last one is resumed and succeeds.
     """
     huge = {"patch_channels": 1024, "patch_layers": 5}
-    too_large = home.jobs.submit(tiny_request(home.dataset, name="huge", objective=huge))
-    diverging = home.jobs.submit(tiny_request(home.dataset, name="nan", objective={"l1": 1e39}))
-    vanished = home.jobs.submit(tiny_request(add_pairs(home.path, 9), name="vanished", steps=2))
+    too_large = home.jobs.submit(tiny_request(home.dataset, name="huge", objective=huge), OPERATOR)
+    diverging = home.jobs.submit(
+        tiny_request(home.dataset, name="nan", objective={"l1": 1e39}), OPERATOR
+    )
+    vanished = home.jobs.submit(
+        tiny_request(add_pairs(home.path, 9), name="vanished", steps=2), OPERATOR
+    )
     folder = home.path / "datasets" / vanished.request.dataset
     shutil.move(folder, home.path / "kept")
     error = home.until_ended(diverging).error
@@ -187,7 +192,7 @@ def test_a_job_outlives_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
     home.log_file = tmp_path / "log"
     try:
         home.start("worker")
-        job = home.jobs.submit(tiny_request(home.dataset, name="full", steps=60))
+        job = home.jobs.submit(tiny_request(home.dataset, name="full", steps=60), OPERATOR)
         until(lambda: home.step(job) >= 3)
         filler = (small_disk / "filler").open("wb", buffering=0)
         with filler, contextlib.suppress(OSError):
@@ -207,7 +212,7 @@ def test_a_stopped_worker_leaves_its_job_to_the_next(
     home: Home, worker: subprocess.Popen[bytes]
 ) -> None:
     """SIGTERM pauses the training at a checkpoint; the job still counts as running."""
-    job = home.jobs.submit(tiny_request(home.dataset, name="paused", steps=400))
+    job = home.jobs.submit(tiny_request(home.dataset, name="paused", steps=400), OPERATOR)
     until(lambda: home.step(job) >= 3)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(PATIENCE_S) == 0, home.log()
@@ -224,7 +229,7 @@ def test_a_killed_server_leaves_no_process(tmp_path: Path) -> None:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         server = psutil.Process(home.start("serve", "--port", str(port)).pid)
-        job = home.jobs.submit(tiny_request(home.dataset, steps=2))
+        job = home.jobs.submit(tiny_request(home.dataset, steps=2), OPERATOR)
         assert home.until_ended(job).state == "succeeded", home.log()
         with httpx.Client(base_url=f"http://127.0.0.1:{port}/v1/training-jobs") as client:
             assert client.get(f"/{job.id}").json()["published"] == "tiny@1"
@@ -289,7 +294,7 @@ def test_another_worker_takes_over_within_30_s_once(postgres: str, tmp_path: Pat
     try:
         workers = [home.start("worker"), home.start("worker")]
         until(lambda: home.log().count("worker started") == 2)
-        job = home.jobs.submit(tiny_request(home.dataset, steps=60, auto_promote=True))
+        job = home.jobs.submit(tiny_request(home.dataset, steps=60, auto_promote=True), OPERATOR)
         until(lambda: home.step(job) >= 5)
         (name,) = {
             event.data["worker"]

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from app.callers import OPERATOR
 from app.commands.common import errors_as_text, settings_from
 from app.datasets.layouts import EXPECTED, Kind
 
@@ -45,7 +46,7 @@ def list_datasets() -> None:
     from app.datasets.store import open_datasets
 
     with errors_as_text():
-        for dataset in open_datasets(settings_from()).list():
+        for dataset in open_datasets(settings_from()).list(OPERATOR):
             counts = _counts(dataset.counts)
             typer.echo(f"{dataset.id}  {dataset.name:<24} {dataset.kind:<8}  {counts}")
 
@@ -56,7 +57,7 @@ def show_dataset(id: _Id) -> None:  # noqa: A002
     from app.datasets.store import open_datasets
 
     with errors_as_text():
-        dataset = open_datasets(settings_from()).get(id)
+        dataset = open_datasets(settings_from()).get(id, OPERATOR)
         typer.echo(json.dumps(dataset.facts(), indent=1))
         typer.echo(f"contact sheet: {dataset.contact_sheet}", err=True)
         dataset.verify()
@@ -65,7 +66,6 @@ def show_dataset(id: _Id) -> None:  # noqa: A002
 @app.command("delete")
 def delete_dataset(id: _Id) -> None:  # noqa: A002
     """Remove a dataset; refused while a training job uses it."""
-    from app.callers import OPERATOR
     from app.datasets.store import open_datasets
     from app.retraining.jobs import Jobs
 

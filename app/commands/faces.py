@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.callers import OPERATOR
 from app.commands.common import errors_as_text
 from app.commands.pictures import (
     Device,
@@ -53,7 +54,7 @@ def anonymize(
     async def work(service: Service) -> Anonymized:
         if name := anonymizing.generator_name(params):
             await service.catalog.load(name=name.partition("@")[0])
-        return await anonymizing.anonymize(service, source.read_bytes(), params)
+        return await anonymizing.anonymize(service, source.read_bytes(), params, OPERATOR)
 
     with errors_as_text():
         params = AnonymizeParams.model_validate(
@@ -102,7 +103,7 @@ def restore(
         kind = images.read_header(data, service.image_limits).format
         if restoring.needs_generator(restoring.seal_of(data, kind), params):
             await service.catalog.load(name=restoring.generator_name(params).partition("@")[0])
-        return await restoring.restore(service, data, params, "command line")
+        return await restoring.restore(service, data, params, OPERATOR, "command line")
 
     with errors_as_text():
         params = RestoreParams(

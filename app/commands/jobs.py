@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from app.callers import OPERATOR
 from app.commands.common import errors_as_text, settings_from
 
 if TYPE_CHECKING:
@@ -55,14 +56,14 @@ def submit(
             hyperparameters=Hyperparameters(**parse_changes(changes or ())),
             auto_promote=auto_promote,
         )
-        typer.echo(jobs.submit(request, key).id)
+        typer.echo(jobs.submit(request, OPERATOR, key).id)
 
 
 @app.command("list")
 def list_jobs() -> None:
     """The newest jobs, newest first."""
     with _jobs() as jobs:
-        for job in jobs.list():
+        for job in jobs.list(OPERATOR):
             place = f" ({job.position})" if job.position else ""
             when = f"{job.created_at:%Y-%m-%d %H:%M}"
             typer.echo(f"{job.id}  {when}  {job.state + place:<12} {job.request.name}")

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from app.callers import OPERATOR, Caller
+from app.callers import Caller
 from app.datasets.archives import ArchiveLimits, unpack
 from app.datasets.contact_sheet import contact_sheet
 from app.datasets.dataset import CONTACT, MANIFEST, Dataset
@@ -106,35 +106,30 @@ class DatasetStore:
             try:
                 built.rename(dataset.folder)
             except OSError:  # another process was quicker with the same pictures
-                return self.get(dataset.id), False
+                return self._read(dataset.id), False
             return dataset, True
 
-    def get(self, id: str, caller: Caller = OPERATOR) -> Dataset:  # noqa: A002
+    def get(self, id: str, caller: Caller) -> Dataset:  # noqa: A002
         """Return the caller's dataset; raises DatasetNotFound, or InvalidDataset if damaged."""
-        folder = self._folder(id)
-        try:
-            manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
-            dataset = Dataset(folder=folder, **manifest)
-        except (OSError, ValueError, TypeError) as error:
-            raise InvalidDataset(f"the manifest of dataset {id} is damaged") from error
+        dataset = self._read(id)
         if not caller.owns(dataset.owner):
             raise DatasetNotFound("there is no such dataset")
         return dataset
 
-    def list(self, caller: Caller = OPERATOR) -> list[Dataset]:
+    def list(self, caller: Caller) -> list[Dataset]:
         """Return the caller's datasets, oldest first; damaged ones are logged and left out."""
         found = []
         for folder in self.root.glob("*"):
             if _ID.fullmatch(folder.name):
                 try:
-                    found.append(self.get(folder.name))
+                    found.append(self._read(folder.name))
                 except (InvalidDataset, DatasetNotFound) as error:
                     log.warning("left out: %s", error)
         return sorted(
             (d for d in found if caller.owns(d.owner)), key=lambda d: (d.created_at, d.id)
         )
 
-    def contact_sheet(self, id: str, caller: Caller = OPERATOR) -> bytes:  # noqa: A002
+    def contact_sheet(self, id: str, caller: Caller) -> bytes:  # noqa: A002
         """Return the PNG of a dataset; raises DatasetNotFound, or InvalidDataset without one."""
         try:
             return (self._own_folder(id, caller) / CONTACT).read_bytes()
@@ -179,12 +174,20 @@ class DatasetStore:
             raise DatasetNotFound("there is no such dataset")
         return folder
 
+    def _read(self, id: str) -> Dataset:  # noqa: A002
+        folder = self._folder(id)
+        try:
+            manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+            return Dataset(folder=folder, **manifest)
+        except (OSError, ValueError, TypeError) as error:
+            raise InvalidDataset(f"the manifest of dataset {id} is damaged") from error
+
     def _own_folder(self, id: str, caller: Caller) -> Path:  # noqa: A002
         return self._folder(id) if caller.sees_all else self.get(id, caller).folder
 
     def _sound(self, id: str) -> Dataset | None:  # noqa: A002
         with contextlib.suppress(DatasetNotFound, InvalidDataset):
-            dataset = self.get(id)
+            dataset = self._read(id)
             dataset.verify()
             return dataset
         return None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from app.callers import OPERATOR, Caller
+from app.callers import Caller
 from app.errors import InvalidParameter, NoFace
 from app.faces.carriers import CARRIERS
 from app.faces.finding import Pack, find_faces, find_faces_in, remake_face
@@ -90,9 +90,9 @@ async def anonymize(
     service: Service,
     data: bytes,
     params: AnonymizeParams,
+    caller: Caller,
     choose_format: Callable[[Format], Format] = keep_format,
     share: Share | None = None,
-    caller: Caller = OPERATOR,
     box: tuple[int, int] | None = None,
 ) -> Anonymized:
     """Answer one upload without its faces; the event loop only waits.

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from app.admission import Share
-from app.callers import OPERATOR, Caller
+from app.callers import Caller
 from app.errors import NoFace, NoSeal, WrongPasscode
 from app.faces.anonymizing import identity_generator, passcode_bits
 from app.faces.finding import find_faces
@@ -64,10 +64,10 @@ async def restore(
     service: Service,
     data: bytes,
     params: RestoreParams,
+    caller: Caller,
     client: str,
     choose_format: Callable[[Format], Format] = keep_format,
     share: Share | None = None,
-    caller: Caller = OPERATOR,
 ) -> Restored:
     """Answer one upload with its faces back; the event loop only waits.
 

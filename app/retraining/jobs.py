@@ -22,7 +22,7 @@ import sqlalchemy.exc
 from dbos import DBOS, DBOSClient, EnqueueOptions, Serializer, WorkflowStatus
 from dbos import error as dbos_errors
 
-from app.callers import OPERATOR, Caller
+from app.callers import Caller
 from app.datasets.store import open_datasets
 from app.errors import JobConflict, JobNotFound, JobsUnavailable, StorageFull
 from app.installation import open_registry
@@ -118,8 +118,8 @@ class Jobs:
     def submit(
         self,
         request: TrainingRequest,
+        caller: Caller,
         idempotency_key: str | None = None,
-        caller: Caller = OPERATOR,
     ) -> Job:
         """Check a caller's request and enqueue it; the same key and request give the same job.
 
@@ -158,7 +158,7 @@ class Jobs:
             return _same(known, request)  # another process was quicker
         return self.get(job_id)
 
-    def list(self, limit: int = 100, caller: Caller = OPERATOR) -> list[Job]:
+    def list(self, caller: Caller, limit: int = 100) -> list[Job]:
         """Return the caller's newest jobs, newest first."""
         queue = self._queue()
         some = limit if caller.sees_all else None

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import structlog
 import torch
 
+from app.callers import OPERATOR
 from app.datasets.store import open_datasets
 from app.installation import choose_device, code_version, open_cache, open_registry
 from app.opening import open_version
@@ -96,7 +97,7 @@ class TrainingJob:
 
         try:
             self._clearly(self._begin)
-            recorded("dataset", lambda: self._datasets.get(self._request.dataset).verify())
+            recorded("dataset", self._verify_dataset)
             steps = recorded("plan", self._plan)
             made = recorded("train", lambda: self._train(steps))
             verdict = recorded("evaluate", lambda: self._evaluate(made))
@@ -111,6 +112,10 @@ class TrainingJob:
         (self._folder.path / STATE_FILE).unlink(missing_ok=True)  # nothing goes on from here
         self._folder.append("state", state="succeeded")
         return {"published": published, "promoted": promoted}
+
+    def _verify_dataset(self) -> None:
+        # That it is the caller's was seen to when the job was submitted.
+        self._datasets.get(self._request.dataset, OPERATOR).verify()
 
     def _begin(self) -> None:
         """Record the start; a job whose worker dies again and again fails instead."""

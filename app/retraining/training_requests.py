@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from app.callers import OPERATOR, Caller
+from app.callers import Caller
 from app.datasets.store import DatasetStore
 from app.schemas_training import TrainingRequest
 from app.visible import check_visible
@@ -96,7 +96,7 @@ def recipe_of(
     request: TrainingRequest,
     datasets: DatasetStore,
     registry: Registry,
-    caller: Caller = OPERATOR,
+    caller: Caller,
 ) -> Recipe:
     """Return the recipe that a request means, with provisional `steps` if it gives minutes.
 

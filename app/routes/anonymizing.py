@@ -45,7 +45,7 @@ async def anonymize_faces(request: Request, service: ServiceDep, caller: Infer) 
     async def work(
         data: bytes, values: AnonymizeParams, accept: Accept, share: Share
     ) -> Anonymized:
-        return await anonymize(service, data, values, accept.choose, share, caller)
+        return await anonymize(service, data, values, caller, accept.choose, share)
 
     return await answer_picture(request, service, AnonymizeParams, work, _headers_of, _as_json)
 

@@ -73,7 +73,7 @@ async def _run(
             plan = await stylize_plan(service, StylizeParams(style=model, **encoding), caller)
         case Task.ANONYMIZE:
             hidden = AnonymizeParams(model=model, **encoding)
-            return await anonymize(service, data, hidden, share=share, caller=caller, box=box)
+            return await anonymize(service, data, hidden, caller, share=share, box=box)
     return await inference.run(service, data, replace(plan, box=box), share=share)
 
 

@@ -38,7 +38,7 @@ async def restore_faces(request: Request, service: ServiceDep, caller: Infer) ->
     client = client_name(request.client.host if request.client else None)
 
     async def work(data: bytes, values: RestoreParams, accept: Accept, share: Share) -> Restored:
-        return await restore(service, data, values, client, accept.choose, share, caller)
+        return await restore(service, data, values, caller, client, accept.choose, share)
 
     return await answer_picture(request, service, RestoreParams, work, _headers_of, _as_json)
 

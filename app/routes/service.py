@@ -40,7 +40,7 @@ async def readyz(request: Request, service: ServiceDep) -> dict[str, object]:
     return {
         "status": "ready",
         "device": str(service.device),
-        "models": [model.label for model in catalog.models()],
+        "models": [model.label for model in catalog.models(caller)],
         "failed": catalog.failed,
     }
 

@@ -47,7 +47,7 @@ def submit_job(
     ] = None,
 ) -> JobDetails:
     """Put a training into the queue; the same `Idempotency-Key` and body give the same job."""
-    job = jobs.submit(training, idempotency_key, caller)
+    job = jobs.submit(training, caller, idempotency_key)
     response.headers["Location"] = str(request.url_for("show_job", job_id=job.id))
     return details(job, jobs.folder(job.id))
 
@@ -57,7 +57,7 @@ def list_jobs(
     jobs: JobsDep, caller: Train, limit: Annotated[int, Query(ge=1, le=1000, examples=[10])] = 100
 ) -> list[JobSummary]:
     """The newest jobs, newest first."""
-    return [summary(job) for job in jobs.list(limit, caller)]
+    return [summary(job) for job in jobs.list(caller, limit)]
 
 
 @router.get("/{job_id}", responses=problems(404, 422, 503))
