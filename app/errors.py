@@ -96,7 +96,7 @@ class UnsupportedEncoding(ServiceError):
 
 
 class UploadTooLarge(ServiceError):
-    """The body is longer than pictures', data sets' or JSON may be."""
+    """The body is longer than pictures', datasets' or JSON may be."""
 
 
 class DatasetNotFound(ServiceError):

@@ -29,7 +29,7 @@ class Objective(nn.Module):
 
     Attributes:
         config_type: hyperparameters of the objective, the recipe's [objective] table.
-        data_kinds: the kinds of data set whose batches it takes.
+        data_kinds: the kinds of dataset whose batches it takes.
         weights: factor of each generator term in the generator's loss.
         conventions: facts a checkpoint must record, such as the feature network's input scale.
         frozen: key of a generator that is not trained and not published, if there is one.

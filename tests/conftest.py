@@ -57,7 +57,7 @@ def root() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of data sets and reference outputs beside the repository, which may be absent."""
+    """The folder of datasets and reference outputs beside the repository, which may be absent."""
     folder = Path(os.environ.get("ANAMORPH_SHARED", ROOT.parent / "shared"))
     if not folder.is_dir():
         pytest.skip("no ../shared beside the repository and no ANAMORPH_SHARED")

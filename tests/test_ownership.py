@@ -1,4 +1,4 @@
-"""Data sets, jobs and models belong to the key they were made with."""
+"""Datasets, jobs and models belong to the key they were made with."""
 
 from __future__ import annotations
 

@@ -35,10 +35,10 @@ SECRETS = {
     "a passcode in a header": "swordfish-in-a-header",
     "a passcode in a URL": "swordfish-in-a-url",
     "a picture's file name": "grandmother-at-the-sea",
-    "a data set's file name": "grandfather-on-the-pier",
-    "a data set's damaged file": "the-dog-in-the-rain",
-    "a data set's zip": "summer-of-ninety-two",
-    "a data set's name": "the-whole-family",
+    "a dataset's file name": "grandfather-on-the-pier",
+    "a dataset's damaged file": "the-dog-in-the-rain",
+    "a dataset's zip": "summer-of-ninety-two",
+    "a dataset's name": "the-whole-family",
     "a key that is none": "anm_0123456789ab_" + "wrong" * 9,
     "an unknown model": "model-of-a-secret",
     "an idempotency key": "an-idempotency-key",
@@ -95,11 +95,11 @@ def tell_secrets(client: httpx.Client, picture: bytes) -> None:
     memory = io.BytesIO()
     with zipfile.ZipFile(memory, "w") as archive:
         for number in range(6):
-            name = f"{SECRETS['a data set' + chr(39) + 's file name']}-{number}.png"
+            name = f"{SECRETS['a dataset' + chr(39) + 's file name']}-{number}.png"
             archive.writestr(name, encoded(photo(64, 64 + number)))
-        archive.writestr(SECRETS["a data set's damaged file"] + ".png", picture[:80])
-    upload = {"file": (SECRETS["a data set's zip"] + ".zip", memory.getvalue())}
-    fields = {"name": SECRETS["a data set's name"], "kind": "highres"}
+        archive.writestr(SECRETS["a dataset's damaged file"] + ".png", picture[:80])
+    upload = {"file": (SECRETS["a dataset's zip"] + ".zip", memory.getvalue())}
+    fields = {"name": SECRETS["a dataset's name"], "kind": "highres"}
     answer = client.post("/v1/datasets", files=upload, data=fields)
     assert answer.status_code == 201, answer.text
     bad = {

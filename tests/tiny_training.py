@@ -1,4 +1,4 @@
-"""Data sets, recipes and perceptual weights so small that a training takes a second."""
+"""Datasets, recipes and perceptual weights so small that a training takes a second."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ const showing = latest();
 let file = null;
 let onDatasets = () => {};
 
-/** Set the form up; `onList` gets every list of data sets that comes. */
+/** Set the form up; `onList` gets every list of datasets that comes. */
 export function startDatasets(onList) {
   onDatasets = onList;
   byId("dataset-file").onchange = (event) => take(event.target.files[0]);
