@@ -1,6 +1,6 @@
 """What can go wrong in a request, beside what goes wrong in `models`; their texts may be shown.
 
-`app.problems` says how each looks over HTTP.
+`app.error_codes` gives each a status and a stable code.
 """
 
 from __future__ import annotations

@@ -12,11 +12,12 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.error_codes import INTERNAL
 from app.errors import NotReady, UploadTooLarge
 from app.metrics import Metrics
 from app.paths import path_of
 from app.problem_response import CODE
-from app.problems import INTERNAL, problem, problem_of
+from app.problems import problem, problem_of
 
 log = structlog.get_logger()
 

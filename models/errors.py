@@ -1,4 +1,4 @@
-"""The errors of `models`, one tree; `app.problems` gives each leaf a status and a stable code.
+"""The errors of `models`, one tree; `app.error_codes` gives each leaf a status and a stable code.
 
 AnamorphError
 |-- ImageError                 upload bytes -> RGB array

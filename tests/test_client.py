@@ -29,8 +29,8 @@ from anamorph.events import Event, EventParser, Replay
 from anamorph.pictures import PictureFile, file_bytes
 from anamorph.retries import Retries
 from app import schemas, schemas_datasets, schemas_service, schemas_training
+from app.error_codes import INTERNAL, KINDS, OUT_OF_MEMORY
 from app.main import create_app
-from app.problems import INTERNAL, KINDS, OUT_OF_MEMORY
 from conftest import ROOT
 from tiny import encoded, photo, tiny_settings
 

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from app.cli import app
-from app.problems import INTERNAL, KINDS, OUT_OF_MEMORY
+from app.error_codes import INTERNAL, KINDS, OUT_OF_MEMORY
 from app.settings import Settings
 from conftest import ROOT
 from models.recipe import TrainingConfig

@@ -6,8 +6,9 @@ import pytest
 
 import app.errors
 import models.errors
+from app.error_codes import KINDS, kind_of
 from app.errors import InvalidParameter, QueueFull
-from app.problems import KINDS, kind_of, problem_of
+from app.problems import problem_of
 from models.errors import AnamorphError
 
 

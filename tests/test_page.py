@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from PIL import Image
 
+from app.error_codes import INTERNAL, KINDS, OUT_OF_MEMORY
 from app.keys import KeyStore, Scope
-from app.problems import INTERNAL, KINDS, OUT_OF_MEMORY
 from browsing import DESKTOP, PHONE, PHOTO, Camera, is_as_wide_as_the_screen, visit
 from conftest import ROOT
 from test_server import Server

@@ -24,6 +24,7 @@ from dbos import error as dbos_errors
 
 from app.callers import Caller
 from app.datasets.store import open_datasets
+from app.error_codes import INTERNAL
 from app.errors import JobConflict, JobNotFound, JobsUnavailable, StorageFull
 from app.installation import open_registry
 from app.retraining.job_folder import JobFolder
@@ -62,7 +63,7 @@ class JsonSerializer(Serializer):
 
     def serialize(self, data: Any) -> str:
         if isinstance(data, BaseException):
-            failed = data if isinstance(data, JobFailed) else JobFailed("internal_error", "")
+            failed = data if isinstance(data, JobFailed) else JobFailed(INTERNAL.code, "")
             data = {"$failed": [failed.code, failed.detail]}
         return json.dumps(data)
 
@@ -297,7 +298,7 @@ def _job(row: WorkflowStatus, queue: dict[str, int]) -> Job:
     failed = row.error
     error = None
     if _state(row) == "failed":
-        known = failed if isinstance(failed, JobFailed) else JobFailed("internal_error", "")
+        known = failed if isinstance(failed, JobFailed) else JobFailed(INTERNAL.code, "")
         detail = known.detail or "a fault of the service; its text is in the worker's log"
         error = JobError(code=known.code, detail=detail)
     return Job(

@@ -17,9 +17,9 @@ import torch
 
 from app.callers import OPERATOR
 from app.datasets.store import open_datasets
+from app.error_codes import INTERNAL, OUT_OF_MEMORY, kind_of
 from app.installation import choose_device, code_version, open_cache, open_registry
 from app.opening import open_version
-from app.problems import OUT_OF_MEMORY, kind_of
 from app.retraining.job_folder import JobFolder
 from app.retraining.jobs import JobFailed
 from app.retraining.training_requests import model_key
@@ -343,4 +343,4 @@ def failure_of(error: Exception) -> JobFailed:
     if number in _DISK_FULL or str(error).endswith(_DISK_FULL_TEXTS):
         return JobFailed("disk_full", "make room and resume the job; its last checkpoint is kept")
     log.error("a job failed", exc_info=error)
-    return JobFailed("internal_error", "")
+    return JobFailed(INTERNAL.code, "")
