@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.datasets.dataset import Dataset
@@ -12,7 +11,7 @@ from app.datasets.layouts import Kind
 from models.checkpoint import NAME_PATTERN
 
 EXAMPLE_DATASET = "533e455e5d9051e0"  # what the example's upload becomes, without keys
-DatasetId = Annotated[str, Path(examples=[EXAMPLE_DATASET])]
+DatasetId = Annotated[str, Field(examples=[EXAMPLE_DATASET])]
 
 
 class DatasetParams(BaseModel):

@@ -72,7 +72,7 @@ def list_jobs() -> None:
 @app.command()
 def show(job_id: _JobId) -> None:
     """Everything that is known of a job, as JSON."""
-    from app.routes.training import details
+    from app.retraining.job_details import details
 
     with _jobs() as jobs:
         job = jobs.get(job_id)

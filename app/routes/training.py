@@ -12,13 +12,13 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.deps import JobsDep, OwnJob, Train
 from app.errors import JobNotFound
-from app.retraining.job_folder import Event, JobFolder
-from app.retraining.jobs import Job, Jobs
+from app.retraining.job_details import details, summary
+from app.retraining.job_folder import Event
+from app.retraining.jobs import Jobs
 from app.schemas import problems
 from app.schemas_training import (
     EXAMPLE_KEY,
     JobDetails,
-    JobProgress,
     JobSamples,
     JobSummary,
     TrainingRequest,
@@ -148,34 +148,3 @@ async def follow(jobs: Jobs, job_id: str, after: int) -> AsyncIterator[Event | N
         yield None
         if not ended:
             await asyncio.sleep(_LOOK_EVERY_S)
-
-
-def summary(job: Job) -> JobSummary:
-    """Return what the list says of a job."""
-    return JobSummary(
-        id=job.id,
-        state=job.state,
-        position=job.position,
-        family=job.request.family,
-        name=job.request.name,
-        dataset=job.request.dataset,
-        created_at=job.created_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
-        error=job.error,
-    )
-
-
-def details(job: Job, folder: JobFolder) -> JobDetails:
-    """Return all that is known of a job: the database's part and its folder's."""
-    latest = folder.latest()
-    progress = latest.get("progress")
-    return JobDetails(
-        **summary(job).model_dump(),
-        request=job.request,
-        worker=job.worker,
-        progress=JobProgress.model_validate(progress) if progress else None,
-        verdict=latest.get("verdict"),
-        published=latest.get("published", {}).get("model"),
-        promoted="promoted" in latest,
-    )
