@@ -18,6 +18,7 @@ from torch import Tensor
 from app.admission import Share
 from app.batcher import Done
 from app.errors import ClientLeft, QueueFull
+from app.metrics import Laps
 from app.opening import Served
 from app.pace import QueuedPicture
 from app.tiling import run_tiled, tile_count, work_pixels
@@ -105,8 +106,8 @@ async def _run(
     share: Share | None,
     held: contextlib.ExitStack,
 ) -> Result:
-    started = time.monotonic()
-    deadline = started + service.settings.deadline_s
+    deadline = time.monotonic() + service.settings.deadline_s
+    laps = Laps()
     model = plan.model
 
     with service.batcher.announced():
@@ -135,7 +136,7 @@ async def _run(
         if share and picture.alpha is not None:
             share.resize(len(data) + _predicted_bytes(model, header, True))
         seen, tensor = await service.in_codecs(lambda: _look(picture.rgb, model, padded=whole))
-    decode_s = time.monotonic() - started
+    laps.end("decode")
 
     service.rates.require_compute()
     service.rates.charge(foreseen_s)
@@ -152,28 +153,23 @@ async def _run(
         service.rates.charge(-foreseen_s)  # nothing was computed
         raise
 
+    laps.note(queue=done.queued_s, forward=done.ran_s)
     del tensor  # four bytes a channel of a large picture
 
-    started = time.monotonic()
     encoded = await service.in_codecs(
         lambda: _encode(done.value, seen, picture, plan, size, answer_format)
     )
-    result = Result(
+    laps.end("encode")
+    service.metrics.observe(model.version.name, laps.seconds, done.batch_size)
+    return Result(
         data=encoded,
         format=answer_format,
         size=size,
         input_size=(height, width),
         model=model,
         compute=f"{model.compute}; tiles={tiles}; batch={done.batch_size}",
-        seconds={
-            "decode": decode_s,
-            "queue": done.queued_s,
-            "forward": done.ran_s,
-            "encode": time.monotonic() - started,
-        },
+        seconds=laps.seconds,
     )
-    service.metrics.observe(model.version.name, result.seconds, done.batch_size)
-    return result
 
 
 async def _run_in_tiles(

@@ -30,6 +30,11 @@ class Laps:
         self.seconds[stage] = ended - self._started
         self._started = ended
 
+    def note(self, **seconds: float) -> None:
+        """Note stages that others measured since the last one ended; the next begins."""
+        self.seconds |= seconds
+        self._started = time.monotonic()
+
 
 class Metrics:
     """Counters and histograms; labels come from routes and served models, never from clients."""
