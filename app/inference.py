@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from app.admission import Share
@@ -25,13 +23,10 @@ from app.tiling import run_tiled, tile_count, work_pixels
 from models import images
 from models.errors import ImageTooLarge
 from models.family import without_margins
-from models.images import Format, Header, Picture
+from models.images import Format, Header, Picture, Pixels
 
 if TYPE_CHECKING:
     from app.service import Service
-
-Pixels = NDArray[np.uint8]
-"""(H, W, 3) RGB."""
 
 _INPUT_BYTES = 12  # a pixel's, as float32
 

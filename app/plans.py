@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from app.callers import Caller
-from app.inference import Pixels, Plan
+from app.inference import Plan
 from app.schemas import StylizeParams, TranslateParams, UpscaleParams
 from app.service import Service
 from models import images
 from models.family import Task
+from models.images import Pixels
 
 
 async def translate_plan(service: Service, params: TranslateParams, caller: Caller) -> Plan:

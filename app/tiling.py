@@ -10,15 +10,13 @@ from math import ceil, isqrt
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from app.engines import Engine
 from models import images
 from models.family import SizeRule
+from models.images import Pixels
 
-Pixels = NDArray[np.uint8]
-"""(H, W, 3) RGB."""
 OnDevice = Callable[[Callable[[], Tensor], int], Tensor]
 """Runs a piece of work that takes the network over so many input pixels, on the device."""
 
