@@ -7,6 +7,7 @@ import base64
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -15,6 +16,8 @@ from app.schemas import PictureAnswer
 from models.images import Format
 
 _CHUNK_BYTES = 256 * 1024
+
+log = structlog.get_logger()
 
 
 class Answer(Protocol):
@@ -69,6 +72,8 @@ class HeldResponse(Response):
                 async with asyncio.timeout(self._stall_timeout_s):
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+        except TimeoutError:  # an incomplete answer: the server closes the connection
+            log.info("a client stopped reading its answer")
         finally:
             self._release()
 

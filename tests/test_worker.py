@@ -144,7 +144,7 @@ def test_failed_jobs_say_why_and_can_be_resumed(
 
     Put right, the last one is resumed and succeeds.
     """
-    huge = {"patch_channels": 1024, "patch_layers": 5}
+    huge = {"patch_channels": 1024, "patch_layers": 3}
     too_large = home.jobs.submit(tiny_request(home.dataset, name="huge", objective=huge), OPERATOR)
     diverging = home.jobs.submit(
         tiny_request(home.dataset, name="nan", objective={"l1": 1e39}), OPERATOR
