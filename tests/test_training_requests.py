@@ -14,6 +14,7 @@ from app.retraining.training_requests import recipe_of
 from app.schemas_training import Hyperparameters, Trainable, TrainingRequest
 from conftest import ROOT
 from models.checkpoint import amend_card
+from models.errors import InvalidRecipe
 from models.recipe import Recipe
 from models.registry import Registry
 from tiny_training import write_data
@@ -73,6 +74,18 @@ def test_terms_are_the_bases_unless_given(home: Path) -> None:
     """The weights of an adversarial upscaler's terms are its base's, but for what is asked for."""
     made = recipe(home, "srgan-x4", adversarial=1e-2).objective_config().model_dump()
     assert (made["adversarial"], made["perceptual"]) == (1e-2, 2e-4)
+
+
+def test_networks_far_beyond_published_ones_are_refused(home: Path) -> None:
+    """A generator that a machine cannot hold is refused by its number of weights."""
+    dataset, _ = DatasetStore(home).add(home / "uploaded" / "domains", "photos", "unpaired")
+    wide = Hyperparameters(generator={"base_channels": 512})
+    request = TrainingRequest(
+        family="cyclegan", dataset=dataset.id, name="mine", steps=1, hyperparameters=wide
+    )
+    registry = Registry(home, ROOT / "models" / "weights")
+    with pytest.raises(InvalidRecipe, match=r"generator: [0-9,]+ weights; at most"):
+        recipe_of(request, DatasetStore(home), registry, OPERATOR)
 
 
 def test_both_directions_begin_as_something_that_was_trained(home: Path) -> None:
