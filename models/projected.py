@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -14,33 +15,41 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from models import losses
+from models.blocks import Norm, PatchGAN
 from models.family import Config
-from models.features import CONVENTION, LayerName, load_vgg16, smallest_px, width
+from models.features import CONVENTION, load_vgg16, smallest_px, width
 
 
-class ProjectedConfig(Config):
-    """Hyperparameters of the second discriminator.
+class DiscriminatorConfig(Config):
+    """Hyperparameters of a PatchGAN and of the second discriminator beside it.
 
     Attributes:
-        projected: weight of its term in the generator's loss; at 0 there is none.
+        patch_layers: as in `PatchGAN`.
+        projected: weight of the second one's term in the generator's loss; at 0 there is none.
         projected_layers: the layers of VGG16 it looks at.
         projected_channels: width of its heads.
     """
 
+    patch_layers: int = Field(3, ge=0, le=5)
+    patch_channels: int = Field(64, ge=1, le=1024)
+    patch_norm: Norm = "instance"
     projected: float = Field(0.0, ge=0)
-    projected_layers: tuple[LayerName, ...] = Field(("relu2_2", "relu3_3", "relu4_3"), min_length=1)
+    projected_layers: tuple[
+        Annotated[str, Field(pattern=r"^relu([12]_[12]|[345]_[123])$")], ...
+    ] = Field(("relu2_2", "relu3_3", "relu4_3"), min_length=1)
     projected_channels: int = Field(64, ge=1, le=1024)
 
     @property
     def smallest_px(self) -> int:
         """Side of the smallest crop that the discriminators can judge."""
-        return smallest_px(self.projected_layers) if self.projected else 1
+        seen_px = smallest_px(self.projected_layers) if self.projected else 1
+        return max(PatchGAN.smallest_px(self.patch_layers), seen_px)
 
 
 class Projection(nn.Module):
     """The frozen VGG16 that projected discriminators share, and their least-squares terms."""
 
-    def __init__(self, config: ProjectedConfig, features: Path | None) -> None:
+    def __init__(self, config: DiscriminatorConfig, features: Path | None) -> None:
         super().__init__()
         self.config = config
         self.features = load_vgg16(config.projected_layers, features)

@@ -71,8 +71,8 @@ def test_wrong_keys_are_named(change: dict[str, Any], named: str):
 
 
 def test_projected_layers():
-    """A layer that VGG16 lacks, or no layer at all, is refused before training."""
-    for layers in (["relu2_3"], ["pool1"], []):
+    """A layer that VGG16 lacks, one before its ReLU, or none is refused before training."""
+    for layers in (["relu2_3"], ["conv2_2"], ["pool1"], []):
         recipe = table("cyclegan-projected")
         recipe["objective"]["projected_layers"] = layers
         with pytest.raises(InvalidRecipe, match=r"objective\.projected_layers"):

@@ -11,15 +11,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models import losses
-from models.blocks import Norm, PatchGAN, initialise_gan
+from models.blocks import PatchGAN, initialise_gan
 from models.families.cyclegan.networks import ResNetConfig, build_generator
 from models.families.cyclegan.widening import widen
 from models.family import Config, is_smaller
 from models.objective import Batch, GeneratorStep, Objective, Terms
-from models.projected import ProjectedConfig, Projection
+from models.projected import DiscriminatorConfig, Projection
 
 
-class CycleGANConfig(ProjectedConfig):
+class CycleGANConfig(DiscriminatorConfig):
     """Weights of the terms, the discriminators and the pool of earlier fakes.
 
     Attributes:
@@ -32,15 +32,7 @@ class CycleGANConfig(ProjectedConfig):
     cycle: float = Field(10.0, ge=0)
     identity: float = Field(5.0, ge=0)
     pool: int = Field(50, ge=0, le=10_000)
-    patch_layers: int = Field(3, ge=0, le=5)
-    patch_channels: int = Field(64, ge=1, le=1024)
-    patch_norm: Norm = "instance"
     frozen: Literal["AtoB", "BtoA"] | None = None
-
-    @property
-    def smallest_px(self) -> int:
-        """Side of the smallest crop that the discriminators can judge."""
-        return max(super().smallest_px, PatchGAN.smallest_px(self.patch_layers))
 
 
 class ImagePool(nn.Module):

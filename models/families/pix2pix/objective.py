@@ -11,29 +11,21 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models import lab, losses
-from models.blocks import Norm, PatchGAN, initialise_gan
+from models.blocks import PatchGAN, initialise_gan
 from models.families.pix2pix.networks import UNetConfig, build_generator
 from models.family import Config
 from models.objective import Batch, GeneratorStep, Objective, Terms
-from models.projected import ProjectedConfig, Projection
+from models.projected import DiscriminatorConfig, Projection
 
 
-class Pix2PixConfig(ProjectedConfig):
-    """Weights of the terms and the discriminator; `patch_layers` as in `PatchGAN`.
+class Pix2PixConfig(DiscriminatorConfig):
+    """Weights of the terms, and the discriminators.
 
     `adversarial` 0 gives the L1 baseline of the paper's table 1, `l1` 0 the GAN alone.
     """
 
     adversarial: float = Field(1.0, ge=0)
     l1: float = Field(100.0, ge=0)
-    patch_layers: int = Field(3, ge=0, le=5)
-    patch_channels: int = Field(64, ge=1, le=1024)
-    patch_norm: Norm = "instance"
-
-    @property
-    def smallest_px(self) -> int:
-        """Side of the smallest crop that the discriminators can judge."""
-        return max(super().smallest_px, PatchGAN.smallest_px(self.patch_layers))
 
 
 class Pix2PixObjective(Objective):
