@@ -73,6 +73,8 @@ def test_corrupt_pictures_are_named_and_skipped(
     assert [path.name for path in pictures.paths] == ["good.png"]
     assert "cut.png" in caplog.text
     assert "text.jpg" in caplog.text
+    assert "notes.txt" not in caplog.text
+    assert "folder.png" not in caplog.text
 
 
 def test_folder_without_pictures(tmp_path: Path):

@@ -43,8 +43,8 @@ _MEASURED_S = 20.0
 _PROGRESS_EVERY_S = 1.0
 _STARTS_WITHOUT_CHECKPOINT = 5
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_MEMORY_TEXT = "can't allocate memory"  # of torch on a CPU, in a plain RuntimeError
 _DISK_FULL_TEXTS = tuple(f"os error {number})" for number in sorted(_DISK_FULL))
+_NO_MEMORY_TEXT = "can't allocate memory"  # of torch on a CPU, in a plain RuntimeError
 
 log = structlog.get_logger()
 
