@@ -16,6 +16,7 @@ from torch import Tensor
 from app.admission import Share
 from app.batcher import Done
 from app.errors import ClientLeft, QueueFull
+from app.memory import generating_bytes
 from app.metrics import Laps
 from app.opening import Served
 from app.pace import QueuedPicture
@@ -23,12 +24,10 @@ from app.tiling import run_tiled, tile_count, work_pixels
 from models import images
 from models.errors import ImageTooLarge
 from models.family import without_margins
-from models.images import Format, Header, Picture, Pixels
+from models.images import Format, Picture, Pixels
 
 if TYPE_CHECKING:
     from app.service import Service
-
-_INPUT_BYTES = 12  # a pixel's, as float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +111,7 @@ async def _run(
         answer_format = plan.format or choose_format(header.format)
         _check_answer(service, plan, height, width, answer_format)
         if share:
-            reduced = plan.box is not None or plan.scale < model.scale
-            copied = reduced or answer_format != "jpeg"
-            share.resize(len(data) + _predicted_bytes(model, header, copied))
+            share.resize(len(data) + _memory_bytes(plan, height, width, answer_format))
         seen_size = model.view.size(height, width)
         pixels = math.prod(seen_size)
         whole = model.view.small or pixels * model.scale**2 <= service.settings.whole_pixels
@@ -129,7 +126,8 @@ async def _run(
         size = plan.size(height, width)
         images.check_fits(*size, answer_format)
         if share and picture.alpha is not None:
-            share.resize(len(data) + _predicted_bytes(model, header, True))
+            needed = _memory_bytes(plan, height, width, answer_format, transparent=True)
+            share.resize(len(data) + needed)
         seen, tensor = await service.in_codecs(lambda: _look(picture.rgb, model, padded=whole))
     laps.end("decode")
 
@@ -214,15 +212,12 @@ def _check_answer(
         )
 
 
-def _predicted_bytes(model: Served, header: Header, copied: bool) -> int:
-    """Pixels of input and answer, beside the network's input or what encoding takes.
-
-    Per pixel, an opaque JPEG takes a byte for the file; what is `copied`, to be reduced or for
-    another encoding, takes four for that and three for the file.
-    """
-    encoding = (7 if copied else 1) * model.scale**2
-    per_pixel = 3 + 4 * model.scale**2 + max(_INPUT_BYTES, encoding)
-    return header.height * header.width * per_pixel
+def _memory_bytes(
+    plan: Plan, height: int, width: int, answer_format: Format, *, transparent: bool = False
+) -> int:
+    seen = height * width
+    made, answered = seen * plan.model.scale**2, math.prod(plan.size(height, width))
+    return generating_bytes(seen, made, answered, answer_format, transparent=transparent)
 
 
 def _look(rgb: Pixels, model: Served, *, padded: bool) -> tuple[Pixels, Tensor]:

@@ -1,12 +1,9 @@
 """Hostile, broken and mislabelled uploads end in an error that names the reason, at little cost."""
 
 import random
-import time
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 from struct import pack
 from typing import get_args
 from zipfile import ZipFile
@@ -17,28 +14,11 @@ from PIL import Image
 
 from models.errors import CorruptImage, ImageError, ImageTooLarge, UnsupportedImage
 from models.images import Format, Limits, Picture, decode, encode
+from peaks import at_most
 from pictures import SRGB, gradient, png, read, save
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 PICTURE = Image.fromarray(gradient())
-
-
-@contextmanager
-def at_most(megabytes: float, seconds: float) -> Iterator[None]:
-    """Fail if the block takes more time, or raises the process's peak memory by more."""
-
-    def peak_kib() -> int:
-        status = Path("/proc/self/status").read_text().split()
-        return int(status[status.index("VmHWM:") + 1])
-
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-    except OSError:
-        pytest.skip("the peak of memory can only be measured on Linux")
-    before, start = peak_kib(), time.perf_counter()
-    yield
-    assert time.perf_counter() - start < seconds
-    assert (peak_kib() - before) / 1024 < megabytes
 
 
 def claim(data: bytes, *patches: tuple[int, bytes]) -> bytes:

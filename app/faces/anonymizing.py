@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from app.faces.finding import Pack, find_faces, find_faces_in, remake_face
 from app.faces.passcodes import STRONG, condition_bits, normalised
 from app.faces.sealing import Region, check_overlap, seal
 from app.inference import keep_format
+from app.memory import encoding_bytes
 from app.metrics import Laps
 from app.opening import Served
 from models import images
@@ -35,7 +36,7 @@ from models.faces import Box, Face
 from models.families.anonymizer.conditions import code_of, pack_identity, pack_surroundings
 from models.families.anonymizer.painter import FaceConfig
 from models.family import Task
-from models.images import Format, Pixels
+from models.images import Format, Picture, Pixels
 from models.obscuring import WAYS, hidden_region
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from app.service import Service
 
 
-_BYTES_PER_PIXEL = 14  # the picture, and what encoding takes
+_BYTES_PER_PIXEL = 8  # the picture, and what reading or reducing it takes
 _SEALING_BYTES_PER_PIXEL = 14  # the faces, the file and its pixels once more
 
 
@@ -115,12 +116,18 @@ async def anonymize(
             images.check_fits(header.height, header.width, answer_format)
         _check_sealable(params, answer_format)
         if share:
-            share.resize(len(data) + _predicted_bytes(header.height * header.width, params))
+            pixels = header.height * header.width
+            share.resize(len(data) + _memory_bytes(pixels, params, answer_format))
         picture = await service.in_codecs(partial(images.decode, data, limits))
     rgb = picture.rgb
     height, width = rgb.shape[:2]
     size = images.fitted(height, width, box)
     images.check_fits(*size, answer_format)
+    needed = partial(
+        _memory_bytes, height * width, params, answer_format, transparent=picture.alpha is not None
+    )
+    if share:
+        share.resize(len(data) + needed())
     laps.end("decode")
 
     targets = await _targets(service, rgb, params, deadline)
@@ -137,11 +144,8 @@ async def anonymize(
         hidden = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
         check_overlap(hidden, height * width)
         if share:
-            share.resize(len(data) + _predicted_bytes(height * width, params, hidden))
-        seen = rgb
-        if answer_format == "jpeg":
-            seen = await service.in_codecs(partial(images.on_white, picture))
-        originals = await service.in_codecs(lambda: [Region.of(seen, box) for box in boxes])
+            share.resize(len(data) + needed(hidden_pixels=hidden))
+        originals = await service.in_codecs(partial(_regions, picture, boxes, answer_format))
     if model:
         await _remake(service, model, rgb, targets, params, deadline)
     else:
@@ -210,15 +214,31 @@ def _check_sealable(params: AnonymizeParams, answer_format: Format) -> None:
         )
 
 
-def _predicted_bytes(pixels: int, params: AnonymizeParams, hidden_pixels: int = 0) -> int:
+def _memory_bytes(
+    pixels: int,
+    params: AnonymizeParams,
+    answer_format: Format,
+    *,
+    transparent: bool = False,
+    hidden_pixels: int = 0,
+) -> int:
     """What a picture takes; those that are to be sealed may be more than it has, as faces overlap.
 
     Before they are known, they are taken to be all of it.
     """
+    encoding = encoding_bytes(pixels, answer_format, transparent=transparent)
     if params.passcode is None:
-        return pixels * _BYTES_PER_PIXEL
-    sealing = max(pixels, hidden_pixels) * _SEALING_BYTES_PER_PIXEL
-    return pixels * _BYTES_PER_PIXEL + sealing + STRONG.memory_kib * 1024
+        return pixels * _BYTES_PER_PIXEL + encoding
+    sealing = max(pixels, hidden_pixels) * _SEALING_BYTES_PER_PIXEL + STRONG.memory_kib * 1024
+    return pixels * _BYTES_PER_PIXEL + encoding + sealing
+
+
+def _regions(
+    picture: Picture, boxes: Sequence[tuple[int, int, int, int]], answer_format: Format
+) -> list[Region]:
+    """Return the pixels in the boxes, as the answer's format can hold them."""
+    seen = images.on_white(picture) if answer_format == "jpeg" else picture.rgb
+    return [Region.of(seen, box) for box in boxes]
 
 
 async def _targets(

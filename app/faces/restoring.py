@@ -26,13 +26,14 @@ from app.faces.passcodes import STRONG_SCRYPT, normalised
 from app.faces.revealing import reveal_face
 from app.faces.sealing import NO_SEAL, Seal, find_seal
 from app.inference import keep_format
+from app.memory import encoding_bytes
 from app.metrics import Laps
 from app.opening import Served
 from app.schemas import RestoreParams
 from models import images
 from models.alignment import Alignment
 from models.errors import ModelNotFound
-from models.images import Format, Picture, Pixels
+from models.images import Format, Header, Picture, Pixels
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 Outcome = Literal["exact", "approximate", "undisclosed"]
 
-_BYTES_PER_PIXEL = 20  # the picture, two restored copies, and what encoding takes
+_BYTES_PER_PIXEL = 10  # the picture and two restored copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +89,7 @@ async def restore(
     names = (client, f"picture {picture_name}")
     service.restorations.take(*names)
     if share:
-        derivation_kib = max(seal.cost.memory_kib if seal else 0, STRONG_SCRYPT.memory_kib)
-        pixels = header.height * header.width
-        share.resize(len(data) + pixels * _BYTES_PER_PIXEL + derivation_kib * 1024)
+        share.resize(len(data) + _memory_bytes(header, seal, answer_format))
 
     deadline = time.monotonic() + service.settings.deadline_s
     laps = Laps()
@@ -119,6 +118,14 @@ async def restore(
     height, width = picture.rgb.shape[:2]
     seconds = {} if params.decoy else laps.seconds
     return Restored(encoded, answer_format, (height, width), outcome, model, seconds)
+
+
+def _memory_bytes(header: Header, seal: Seal | None, answer_format: Format) -> int:
+    """What a picture takes, and deriving a key; its transparency is known to nobody yet."""
+    pixels = header.height * header.width
+    derivation_kib = max(seal.cost.memory_kib if seal else 0, STRONG_SCRYPT.memory_kib)
+    encoding = encoding_bytes(pixels, answer_format, transparent=True)
+    return pixels * _BYTES_PER_PIXEL + encoding + derivation_kib * 1024
 
 
 def generator_name(params: RestoreParams) -> str:

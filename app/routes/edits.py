@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from base64 import b64encode
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from app.faces.anonymizing import anonymize
 from app.negotiation import Accept
 from app.plans import stylize_plan, translate_plan, upscale_plan
 from app.problem_response import OPENAI_FOLDER
-from app.responses import Answer, headers_of
+from app.responses import Answer, headers_of, with_picture
 from app.schemas import (
     AnonymizeParams,
     StylizeParams,
@@ -81,8 +80,8 @@ def _as_json(answer: Answer) -> bytes:
     height, width = answer.size
     told = EditAnswer(
         created=int(time.time()),
-        data=[EditedImage(b64_json=b64encode(answer.data).decode("ascii"))],
+        data=[EditedImage(b64_json="")],
         output_format=answer.format,
         size=f"{width}x{height}",
     )
-    return told.model_dump_json().encode()
+    return with_picture(told, answer.data)
