@@ -47,7 +47,7 @@ class _Item:
     account: str
     cost_s: float
     tag: float
-    may_be_refused: bool
+    alone: bool
     answer: asyncio.Future[Done[Any]] = field(default_factory=asyncio.Future)
 
 
@@ -134,7 +134,7 @@ class Batcher:
         self._make_room()
         # The item's closure keeps the engine alive, so its id cannot be used twice meanwhile.
         key = (id(engine), *image.shape)
-        return await self._enqueue(key, run, image, deadline_s, cost_s, may_be_refused=True)
+        return await self._enqueue(key, run, image, deadline_s, cost_s)
 
     async def call(
         self, work: Callable[[], T], deadline_s: float, cost_s: float | None = None
@@ -143,7 +143,9 @@ class Batcher:
 
         Raises as `submit` does, but never QueueFull: it is a part of something admitted before.
         """
-        return await self._enqueue(object(), lambda works: [works[0]()], work, deadline_s, cost_s)
+        return await self._enqueue(
+            object(), lambda works: [works[0]()], work, deadline_s, cost_s, alone=True
+        )
 
     async def _enqueue(
         self,
@@ -153,13 +155,13 @@ class Batcher:
         deadline_s: float,
         cost_s: float | None,
         *,
-        may_be_refused: bool = False,
+        alone: bool = False,
     ) -> Done[Any]:
         if self._worker is None or self._worker.done():
             raise NotReady("the service is stopping")
         account, cost_s = current_account().name, cost_s or self._typical_run_s
         tag = self._order.tag(account, cost_s)
-        item = _Item(key, run, argument, time.monotonic(), account, cost_s, tag, may_be_refused)
+        item = _Item(key, run, argument, time.monotonic(), account, cost_s, tag, alone)
         insort(self._queue, item, key=lambda other: other.tag)
         self._changed.set()
         try:
@@ -180,11 +182,11 @@ class Batcher:
         """Refuse the last picture of the account with most of them, or raise QueueFull."""
         if len(self._queue) < self.queue_limit:
             return
-        held = Counter(item.account for item in self._queue if item.may_be_refused)
+        held = Counter(item.account for item in self._queue if not item.alone)
         greedy = _greedier(held)
         if not greedy:
             raise self._full(len(self._queue))
-        last = next(i for i in reversed(self._queue) if i.account == greedy and i.may_be_refused)
+        last = next(i for i in reversed(self._queue) if i.account == greedy and not i.alone)
         self._remove(last)
         if not last.answer.done():
             last.answer.set_exception(self._full(len(self._queue)))
@@ -212,8 +214,9 @@ class Batcher:
     def _ready_batch(self) -> list[_Item]:
         if not self._queue:
             return []
-        alike = [item for item in self._queue if item.key == self._queue[0].key][: self.max_batch]
-        full = len(alike) == self.max_batch or not self._announced
+        first = self._queue[0]
+        alike = [item for item in self._queue if item.key == first.key][: self.max_batch]
+        full = first.alone or len(alike) == self.max_batch or not self._announced
         return alike if full or self._patience_s() == 0 else []
 
     def _patience_s(self) -> float | None:

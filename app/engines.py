@@ -95,8 +95,8 @@ def build_engine(
     MIN_BFLOAT16_PSNR_DB. What OpenVINO made is kept in `cache` and taken from there the next time,
     bit for bit, without a probe; `loaded.sha256` must then tell its weights from all others.
     """
-    twin = FrozenStatistics(loaded.module)
-    exact = TorchRunner(loaded.module, twin, device, torch.float32)
+    exact = TorchRunner(loaded.module, device, torch.float32)
+    twin = exact.twin
     if known := _known_runner(loaded, twin, device, cache):
         return CheckedEngine(known, exact, twin)
     picture = probe_picture(loaded, _PROBE_PX)
@@ -164,30 +164,30 @@ class CheckedEngine:
 
 
 class TorchRunner:
-    """Eager torch: channels_last where no InstanceNorm forbids it, autocast for bfloat16."""
+    """Eager torch: channels_last where no InstanceNorm forbids it, autocast for bfloat16.
+
+    Attributes:
+        twin: of the module that runs, with statistics from outside.
+    """
 
     backend = "torch"
 
-    def __init__(
-        self, module: nn.Module, twin: FrozenStatistics, device: torch.device, dtype: torch.dtype
-    ) -> None:
+    def __init__(self, module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = str(device), str(dtype).removeprefix("torch.")
         self._device, self._low = device, dtype == torch.bfloat16
+        self._module = (_with_bfloat16_weights(module) if self._low else module).to(device)
+        self.twin = FrozenStatistics(self._module)
         # InstanceNorm is 3 to 4 times slower in channels_last on the CPU, other layers faster.
-        channels_last = device.type == "cuda" or not twin.norms
+        channels_last = device.type == "cuda" or not self.twin.norms
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
-        if self._low:
-            module = _with_bfloat16_weights(module)
-            twin = FrozenStatistics(module)
-        self._module, self._twin = module.to(device), twin.to(device)
 
     def run(self, batch: Tensor, statistics: Tensor | None = None) -> Tensor:
         if statistics is None:
             return self._call(self._module, batch)
-        return self._call(self._twin, batch, statistics)
+        return self._call(self.twin, batch, statistics)
 
     def drift(self, tile: Tensor, statistics: Tensor) -> Tensor:
-        return self._call(self._twin.drift, tile, statistics)
+        return self._call(self.twin.drift, tile, statistics)
 
     def keep(self) -> None:
         """Nothing is compiled, so nothing is kept."""
@@ -235,7 +235,7 @@ def _fast_runners(
     if device.type == "cpu" and openvino is not None:
         yield from _openvino_runners(loaded, twin, cache)
     if native_bfloat16(device):
-        yield TorchRunner(loaded.module, twin, device, torch.bfloat16)
+        yield TorchRunner(loaded.module, device, torch.bfloat16)
 
 
 def _openvino_runners(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 import torch
@@ -105,8 +105,11 @@ class Service:
             await asyncio.to_thread(pool.shutdown, cancel_futures=True)
 
     async def detector(self) -> Detector:
-        """Return what finds faces, opened when somebody first asks for it."""
-        if self._detector is None:
+        """Return what finds faces, opened when somebody first asks for it.
+
+        What could not be opened is tried again: memory may have been short, or a file not there.
+        """
+        if self._detector is None or _failed(self._detector):
             path = self.settings.face_detector
             opening = self.in_codecs(partial(open_detector, self.device, path))
             self._detector = asyncio.create_task(opening)
@@ -130,6 +133,10 @@ class Service:
         on_account = partial(copy_context().run, work)
         async with self._tiler_turns.turn(cost_s):
             return await asyncio.get_running_loop().run_in_executor(self._tiler, on_account)
+
+
+def _failed(task: asyncio.Task[Any]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _yield_to_event_loop() -> None:

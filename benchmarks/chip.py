@@ -20,7 +20,6 @@ from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from app.engines import TorchRunner, probe_picture
-from app.frozen import FrozenStatistics
 from app.installation import choose_device, open_registry
 from app.logs import configure_logs
 from benchmarks.common import ENDPOINTS, ROOT, add_options, announce, machine, photo, prepare
@@ -46,9 +45,8 @@ def answers(
     loaded = load_generator(file)
     side_px //= 2 if loaded.family.task is Task.UPSCALE else 1
     picture = probe_picture(loaded, side_px)
-    twin = FrozenStatistics(loaded.module)
     for dtype in (torch.bfloat16, torch.float32):
-        runner = TorchRunner(loaded.module, twin, device, dtype)
+        runner = TorchRunner(loaded.module, device, dtype)
         seconds: dict[int, float] = {}
         memory: dict[int, int] = {}
         for batch in _BATCHES:

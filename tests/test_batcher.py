@@ -122,6 +122,20 @@ def test_a_lone_picture_does_not_wait() -> None:
     asyncio.run(scenario())
 
 
+def test_what_runs_alone_does_not_wait() -> None:
+    """A tile or a look for faces, which shares its run with nothing, waits for no announced one."""
+
+    async def scenario() -> None:
+        batcher = await opened(max_wait_ms=5000)
+        started = time.monotonic()
+        with batcher.announced():
+            assert (await batcher.call(lambda: "done", 9)).value == "done"
+        assert time.monotonic() - started < 1
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_full_queue_refuses() -> None:
     """Beyond queue_limit a picture is refused with a time to come back."""
 

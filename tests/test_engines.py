@@ -101,7 +101,7 @@ def test_weights_in_bfloat16(name: str) -> None:
     """On torch, bfloat16 answers as autocast does, which casts the same weights in every call."""
     generator = loaded(*CONFIGS[name])
     twin = FrozenStatistics(generator.module)
-    runner = TorchRunner(generator.module, twin, CPU, torch.bfloat16)
+    runner = TorchRunner(generator.module, CPU, torch.bfloat16)
     batch = pictures(generator, 2, 64, 32)
     with torch.autocast("cpu", torch.bfloat16):
         assert engines._psnr_db(runner.run(batch), generator.module(batch).float()) > 50
@@ -250,7 +250,7 @@ def test_torch_answers_are_computed_again_too() -> None:
     """A flat answer of eager torch is computed again and, flat as it stays, given."""
     module = nn.Conv2d(3, 3, 1).eval().requires_grad_(False)
     module.weight.zero_()
-    runner = TorchRunner(module, FrozenStatistics(module), torch.device("cpu"), torch.float32)
+    runner = TorchRunner(module, torch.device("cpu"), torch.float32)
     answer = checked(runner, runner)(torch.rand(2, 3, 4, 4))
     assert torch.equal(answer, module.bias.view(1, 3, 1, 1).expand(2, 3, 4, 4))
 
