@@ -17,7 +17,7 @@ from models.errors import InvalidRecipe
 from models.families.style.gatys import Start
 from models.family import Config
 from models.images import Pixels
-from models.pictures import Pictures, reduced, rgb_of
+from models.pictures import Pictures, evenly_spaced, reduced, rgb_of
 from models.protocols import Pair
 from models.recipe import PairedData, Recipe, parse_recipe
 
@@ -148,8 +148,8 @@ def pictures_of(root: Path, folder: str, limit: int | None) -> list[Pixels]:
 
 
 def _tensors(root: Path, folder: str, limit: int | None) -> Iterator[Tensor]:
-    pictures = Pictures(root, [folder])
-    return (pictures[index] for index in _spread(len(pictures), limit))
+    pictures = Pictures(root, [folder], limit=limit)
+    return (pictures[index] for index in range(len(pictures)))
 
 
 def with_short_side(photo: Pixels, side_px: int) -> Pixels:
@@ -162,7 +162,7 @@ def with_short_side(photo: Pixels, side_px: int) -> Pixels:
 def pairs_of(data: PairedData, root: Path, limit: int | None) -> Iterator[Pair]:
     """Yield at most `limit` conditions and their targets, evenly spaced in the order of names."""
     samples = PairedSamples(data, root, seed=0)
-    for index in _spread(samples.pair_count, limit):
+    for index in evenly_spaced(samples.pair_count, limit):
         condition, target = samples.pair(index)
         yield rgb_of(condition), rgb_of(target)
 
@@ -187,8 +187,3 @@ def direction_of(loaded: LoadedGenerator, recipe: Recipe) -> str:
     """Return which of an unpaired recipe's two generators a model is, "AtoB" or "BtoA"."""
     name = loaded.header.name
     return next((key for key, model in recipe.models.items() if model == name), "AtoB")
-
-
-def _spread(count: int, limit: int | None) -> list[int]:
-    kept = min(count, limit or count)
-    return [index * count // kept for index in range(kept)]

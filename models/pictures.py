@@ -24,15 +24,18 @@ class Pictures(Dataset[Tensor]):
     """The usable images of some folders, sorted by name, as uint8 (3, H, W) tensors.
 
     Every file is decoded once; what does not decode, or has a side below `min_px`, is named in the
-    log and left out. Decoded pictures are kept in memory up to 2 GiB. Raises InvalidDataset when
-    nothing is left.
+    log and left out. With `limit` there are at most so many files, evenly spaced. Decoded pictures
+    are kept in memory up to 2 GiB. Raises InvalidDataset when nothing is left.
     """
 
-    def __init__(self, root: Path, folders: Sequence[str], min_px: int = 1) -> None:
+    def __init__(
+        self, root: Path, folders: Sequence[str], min_px: int = 1, limit: int | None = None
+    ) -> None:
         self.paths: list[Path] = []
         self._kept: dict[int, Tensor] = {}
         bytes_left = _CACHE_BYTES
-        for path in _files(root, folders):
+        files = _files(root, folders)
+        for path in (files[index] for index in evenly_spaced(len(files), limit)):
             try:
                 picture = read_picture(path)
                 if min(picture.shape[1:]) < min_px:
@@ -53,6 +56,12 @@ class Pictures(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         kept = self._kept.get(index)
         return read_picture(self.paths[index]) if kept is None else kept
+
+
+def evenly_spaced(count: int, limit: int | None) -> list[int]:
+    """Return `limit` of the numbers below `count`, all of them if these are fewer."""
+    kept = min(count, limit or count)
+    return [index * count // kept for index in range(kept)]
 
 
 def _files(root: Path, folders: Sequence[str]) -> list[Path]:

@@ -77,6 +77,17 @@ def test_corrupt_pictures_are_named_and_skipped(
     assert "folder.png" not in caplog.text
 
 
+def test_only_some_of_a_folder(data_root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """Where only some pictures of a folder are asked for, the files between are not decoded."""
+    whole = (data_root / "warm" / "0.png").read_bytes()
+    for name, content in {"0": whole, "1": b"", "2": whole, "3": b""}.items():
+        (tmp_path / f"{name}.png").write_bytes(content)
+    some = Pictures(tmp_path, ["."], limit=2)
+    assert [path.name for path in some.paths] == ["0.png", "2.png"]
+    assert not caplog.records
+    assert len(Pictures(tmp_path, ["."], limit=9)) == 2
+
+
 def test_folder_without_pictures(tmp_path: Path):
     """A folder that is empty, absent or holds only broken files is InvalidDataset by its name."""
     (tmp_path / "empty").mkdir()
