@@ -83,7 +83,7 @@ def translate(
 ) -> None:
     """Turn a picture of one domain into one of another."""
     from app.plans import translate_plan
-    from app.schemas import TranslateParams
+    from app.schemas.pictures import TranslateParams
 
     with errors_as_text():
         params = TranslateParams(model=model, format=format_of(target), quality=quality)
@@ -102,7 +102,7 @@ def upscale(
 ) -> None:
     """Enlarge a picture 2, 3 or 4 times."""
     from app.plans import upscale_plan
-    from app.schemas import UpscaleParams
+    from app.schemas.pictures import UpscaleParams
 
     with errors_as_text():
         params = UpscaleParams(
@@ -123,7 +123,7 @@ def stylize(
 ) -> None:
     """Paint a picture in a style."""
     from app.plans import stylize_plan
-    from app.schemas import StylizeParams
+    from app.schemas.pictures import StylizeParams
 
     with errors_as_text():
         params = StylizeParams(

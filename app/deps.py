@@ -12,12 +12,12 @@ from fastapi.security import (
     SecurityScopes,
 )
 
-from app.access import HEADER
 from app.callers import Caller
 from app.errors import JobNotFound, Unauthenticated
+from app.http.access import HEADER
 from app.keys import Scope
 from app.retraining.jobs import Job, Jobs
-from app.schemas_training import JobId
+from app.schemas.training import JobId
 from app.service import Service
 
 _WHEN = "Only where the service asks for keys: on any address but loopback, unless told otherwise."

@@ -12,14 +12,15 @@ import structlog
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from app import problems
-from app.access import HEADER, AskForKey, open_keys
 from app.accounts import Account
+from app.http import problems
+from app.http.access import HEADER, AskForKey, open_keys
+from app.http.middleware import BodyLimit, Observe, RefuseWhileStopping
+from app.http.openapi import complete
+from app.http.rate_limits import LimitRates
+from app.http.web_pages import RefuseForeignPages
 from app.installation import code_version
 from app.logs import configure_logs
-from app.middleware import BodyLimit, Observe, RefuseWhileStopping
-from app.openapi import complete
-from app.rates import LimitRates
 from app.retraining.jobs import Jobs
 from app.routes import (
     anonymizing,
@@ -35,7 +36,6 @@ from app.routes import (
 )
 from app.service import Service
 from app.settings import Settings
-from app.web_pages import RefuseForeignPages
 
 _MAX_JSON_BYTES = 256 * 1024
 """It is parsed on the event loop, into much memory, before the caller's scope is known."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from app.callers import Caller
 from app.inference import Plan
-from app.schemas import StylizeParams, TranslateParams, UpscaleParams
+from app.schemas.pictures import StylizeParams, TranslateParams, UpscaleParams
 from app.service import Service
 from models import images
 from models.family import Task

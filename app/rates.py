@@ -12,13 +12,8 @@ import math
 import time
 from collections.abc import Callable
 
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from app.accounts import current_account
 from app.errors import RateLimited
-from app.paths import path_of
-from app.problems import problem_of
 
 WINDOW_S = 60
 REQUESTS, COMPUTE = "requests", "compute-seconds"  # the policies' names in the headers
@@ -105,30 +100,3 @@ def _quotas() -> list[tuple[str, int]]:
     account = current_account()
     quotas = (REQUESTS, account.requests_per_minute), (COMPUTE, account.compute_s_per_minute)
     return [(policy, quota) for policy, quota in quotas if quota is not None]
-
-
-class LimitRates:
-    """Counts the requests of the API, refuses those beyond an account's limits, and tells them."""
-
-    def __init__(self, app: ASGIApp, rates: Rates) -> None:
-        self.app = app
-        self.rates = rates
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = path_of(scope)
-        limited = path.startswith("/v1/") and bool(_quotas())
-        if scope["type"] != "http" or not limited:
-            await self.app(scope, receive, send)
-            return
-
-        async def telling_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(self.rates.headers())
-            await send(message)
-
-        try:
-            self.rates.count_request()
-        except RateLimited as error:
-            await problem_of(error)(scope, receive, telling_send)
-            return
-        await self.app(scope, receive, telling_send)

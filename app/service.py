@@ -24,7 +24,7 @@ from app.metrics import Metrics
 from app.pace import LargeQueue
 from app.rates import Rates
 from app.settings import Settings
-from models.faces import Detector, open_detector
+from models.faces.detection import Detector, open_detector
 from models.images import Limits
 
 T = TypeVar("T")

@@ -19,11 +19,11 @@ import torch
 
 from models import images
 from models.checkpoint import LoadedGenerator, load_generator
-from models.evaluation import answerer, evaluate
-from models.evaluation_data import PairedTest, held_out_pairs, pictures_of, upscale_test_pictures
+from models.evaluation.data import PairedTest, held_out_pairs, pictures_of, upscale_test_pictures
+from models.evaluation.figures import answerer, evaluate
+from models.evaluation.protocols import Answer, Table
 from models.families.cyclegan.objective import diversity
 from models.images import Pixels
-from models.protocols import Answer, Table
 from models.recipe import PairedData, load_recipe
 
 ROOT = Path(__file__).parents[1]

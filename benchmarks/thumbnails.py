@@ -20,7 +20,7 @@ from fastapi.testclient import TestClient
 from app.main import create_app
 from app.settings import Settings
 from models import images
-from models.colour_protocols import grey_of
+from models.evaluation.colour_protocols import grey_of
 from models.images import Pixels
 
 FOLDER = Path(__file__).parents[1] / "app" / "static" / "page"

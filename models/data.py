@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 
 from models import lab
 from models.errors import ImageError, InvalidDataset
-from models.face_samples import FaceSamples
+from models.faces.samples import FaceSamples
 from models.pictures import Pictures, read_picture, reduced, resized, signed
 from models.recipe import (
     ColoursData,

@@ -92,7 +92,7 @@ class ColoursData(CroppedData):
 
 
 class FacesData(Config):
-    """Aligned faces, one a picture, with the eyes where `models.alignment` puts them.
+    """Aligned faces, one a picture, with the eyes where `models.faces.alignment` puts them.
 
     Attributes:
         held_out: every n-th picture, by name, is left for the evaluation; 0 trains on all.

@@ -7,7 +7,7 @@
 
 A version's card is part of its file. Who trained it writes there, beside what the recipe says,
 "lineage": what it was made from, {"job", "dataset", "base", "code"}, and whose it is ("owner"),
-"metrics", and "gate": how it compared with the version that served then (`models.gate`).
+"metrics", and "gate": how it compared with the version that served then (`models.evaluation.gate`).
 
 Every change is one atomic file operation, so several processes can share a folder.
 """

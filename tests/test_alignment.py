@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.alignment import LANDMARKS, Alignment
-from models.face_geometry import BOX, FACE_PX
-from models.faces import Face
+from models.faces.alignment import LANDMARKS, Alignment
+from models.faces.detection import Face
+from models.faces.geometry import BOX, FACE_PX
 from models.images import Pixels
 
 HEIGHT, WIDTH = 300, 400

@@ -28,8 +28,8 @@ from app.cli import app as commands
 from app.faces.sealing import Region
 from app.main import create_app
 from app.service import Service
-from models.faces import Detector, Face
-from models.obscuring import WAYS
+from models.faces.detection import Detector, Face
+from models.faces.obscuring import WAYS
 from tiny import FACE_MODELS, encoded, opened, photo, publish_models, tiny_settings, until_ready
 
 PASSCODE = "Grüße, 世界"

@@ -9,12 +9,12 @@ import pytest
 import torch
 from matplotlib.cbook import get_sample_data
 
-from models import face_geometry
-from models.alignment import Alignment
-from models.embedding import MobileFaceNet, load_embedding
 from models.errors import MissingFeatures
-from models.face_confidence import FaceConfidence
-from models.faces import open_detector
+from models.faces import geometry
+from models.faces.detection import open_detector
+from models.faces.alignment import Alignment
+from models.faces.confidence import FaceConfidence
+from models.faces.embedding import MobileFaceNet, load_embedding
 from models.families.anonymizer.conditions import (
     Asked,
     code_of,
@@ -29,7 +29,7 @@ from models.families.anonymizer.surroundings import SurroundingsObjective
 from models.families.anonymizer.terms import AnonymizerConfig, augmented_window
 from models.images import Limits, decode, to_tensor
 
-LANDMARKS = torch.tensor(face_geometry.LANDMARKS)
+LANDMARKS = torch.tensor(geometry.LANDMARKS)
 
 
 def faces(count: int) -> torch.Tensor:

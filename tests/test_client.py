@@ -28,9 +28,13 @@ from anamorph.call import Call
 from anamorph.events import Event, EventParser, Replay
 from anamorph.pictures import PictureFile, file_bytes
 from anamorph.retries import Retries
-from app import schemas, schemas_datasets, schemas_service, schemas_training
 from app.error_codes import INTERNAL, KINDS, OUT_OF_MEMORY
 from app.main import create_app
+from app.schemas import datasets as datasets_schemas
+from app.schemas import models as models_schemas
+from app.schemas import pictures as pictures_schemas
+from app.schemas import service as service_schemas
+from app.schemas import training as training_schemas
 from conftest import ROOT
 from tiny import encoded, photo, tiny_settings
 
@@ -127,13 +131,13 @@ def test_every_route_has_a_method(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("build", "params", "besides"),
     [
-        (image_calls.translate, schemas.TranslateParams, {"image"}),
-        (image_calls.upscale, schemas.UpscaleParams, {"image"}),
-        (image_calls.stylize, schemas.StylizeParams, {"image"}),
-        (image_calls.anonymize, schemas.AnonymizeParams, {"image"}),
-        (image_calls.restore, schemas.RestoreParams, {"image"}),
-        (training.upload_dataset, schemas_datasets.DatasetParams, {"file"}),
-        (training.create_job, schemas_training.TrainingRequest, {"idempotency_key"}),
+        (image_calls.translate, pictures_schemas.TranslateParams, {"image"}),
+        (image_calls.upscale, pictures_schemas.UpscaleParams, {"image"}),
+        (image_calls.stylize, pictures_schemas.StylizeParams, {"image"}),
+        (image_calls.anonymize, pictures_schemas.AnonymizeParams, {"image"}),
+        (image_calls.restore, pictures_schemas.RestoreParams, {"image"}),
+        (training.upload_dataset, datasets_schemas.DatasetParams, {"file"}),
+        (training.create_job, training_schemas.TrainingRequest, {"idempotency_key"}),
     ],
 )
 def test_a_method_takes_what_its_route_takes(build, params, besides: set[str]) -> None:
@@ -144,16 +148,16 @@ def test_a_method_takes_what_its_route_takes(build, params, besides: set[str]) -
 @pytest.mark.parametrize(
     ("record", "schema"),
     [
-        (records.Limits, schemas_service.ServiceLimits),
-        (records.Model, schemas.ModelSummary),
-        (records.ModelDetails, schemas.ModelDetails),
-        (records.Version, schemas.VersionSummary),
-        (records.Dataset, schemas_datasets.DatasetSummary),
-        (records.DatasetDetails, schemas_datasets.DatasetDetails),
-        (records.Job, schemas_training.JobSummary),
-        (records.JobDetails, schemas_training.JobDetails),
-        (records.Progress, schemas_training.JobProgress),
-        (records.JobFailure, schemas_training.JobError),
+        (records.Limits, service_schemas.ServiceLimits),
+        (records.Model, models_schemas.ModelSummary),
+        (records.ModelDetails, models_schemas.ModelDetails),
+        (records.Version, models_schemas.VersionSummary),
+        (records.Dataset, datasets_schemas.DatasetSummary),
+        (records.DatasetDetails, datasets_schemas.DatasetDetails),
+        (records.Job, training_schemas.JobSummary),
+        (records.JobDetails, training_schemas.JobDetails),
+        (records.Progress, training_schemas.JobProgress),
+        (records.JobFailure, training_schemas.JobError),
     ],
 )
 def test_records_have_what_the_service_tells(record, schema) -> None:

@@ -16,8 +16,8 @@ from PIL import Image
 
 from models.data import open_samples, style_image
 from models.errors import InvalidDataset
-from models.face_geometry import LANDMARKS
-from models.face_samples import held_out
+from models.faces.geometry import LANDMARKS
+from models.faces.samples import held_out
 from models.images import resize, to_rgb
 from models.pictures import Pictures
 from models.recipe import (

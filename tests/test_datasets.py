@@ -27,7 +27,7 @@ from app.datasets.store import DatasetStore
 from app.errors import DatasetInUse, DatasetNotFound, StorageFull
 from models import data as training_data
 from models.errors import InvalidDataset
-from models.evaluation_data import upscale_test_pictures
+from models.evaluation.data import upscale_test_pictures
 from models.pictures import Pictures, read_picture, reduced
 from models.recipe import Data
 from test_archives import zipped

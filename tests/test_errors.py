@@ -8,7 +8,7 @@ import app.errors
 import models.errors
 from app.error_codes import KINDS, kind_of
 from app.errors import InvalidParameter, QueueFull
-from app.problems import problem_of
+from app.http.problems import problem_of
 from models.errors import AnamorphError
 
 

@@ -12,12 +12,13 @@ import torch
 from typer.testing import CliRunner
 
 from app.cli import app as commands
-from models import evaluation, images, metrics, quality
+from models import images
 from models.checkpoint import Header, LoadedGenerator, load_generator, save_generator
 from models.errors import InvalidDataset, InvalidRecipe
-from models.evaluation import evaluate
+from models.evaluation import figures, metrics, quality
+from models.evaluation.figures import evaluate
+from models.evaluation.protocols import Table, mean_colours
 from models.families import family
-from models.protocols import Table, mean_colours
 from models.recipe import load_recipe
 from models.registry import Registry
 from tiny_training import tiny_recipe, write_data, write_vgg16
@@ -104,7 +105,7 @@ def test_every_kind_of_model(tmp_path: Path, data: Path, stage: str, columns: An
 
 def test_figures_are_of_the_pictures(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
     """A translation that is right has an L1 of zero and the kernel distance of real pictures."""
-    monkeypatch.setattr(evaluation, "answerer", lambda *_: lambda warm: 255 - warm)
+    monkeypatch.setattr(figures, "answerer", lambda *_: lambda warm: 255 - warm)
     table = measured(model_file(tmp_path, "pix2pix"), data)
     (l1, distance, error), unchanged, mean_colour, _ = table.rows.values()
     assert l1 == 0

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 import app.engines
 from app.main import create_app
 from app.retraining.job_folder import JobFolder
-from app.schemas_training import EXAMPLE_JOB
+from app.schemas.training import EXAMPLE_JOB
 from described import description, prepare, with_files
 from tiny import encoded, photo, tiny_settings, until_ready
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from app.faces.exactness import seal_table
-from models.alignment import LANDMARKS, Alignment
-from models.face_protocols import Portrait, passcode_table, reidentification_table
-from models.faces import Detector, Face
+from models.evaluation.face_protocols import Portrait, passcode_table, reidentification_table
+from models.evaluation.tone_protocol import tone_table
+from models.faces.alignment import LANDMARKS, Alignment
+from models.faces.detection import Detector, Face
 from models.images import Pixels
-from models.tone_protocol import tone_table
 
 FACE = Face((32.0, 24.0, 97.0, 115.0), LANDMARKS, 0.99)
 

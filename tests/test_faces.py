@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from matplotlib.cbook import get_sample_data
 from PIL import Image
 
-from models.faces import MIN_FACE_PX, Detector, Face, Look, _looks, open_detector, overlap, search
+from models.faces.detection import (
+    MIN_FACE_PX,
+    Detector,
+    Face,
+    Look,
+    _looks,
+    open_detector,
+    overlap,
+    search,
+)
 from models.images import Limits, Pixels, decode
 
 PORTRAITS = [f"{sex}_{number}.jpg" for sex in ("female", "male") for number in (1, 7, 30, 61, 88)]

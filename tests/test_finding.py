@@ -8,7 +8,7 @@ import torch
 
 import app.service
 from app.service import Service
-from models.faces import Detector, open_detector
+from models.faces.detection import Detector, open_detector
 from tiny import tiny_settings
 
 

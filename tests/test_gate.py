@@ -12,10 +12,11 @@ import pytest
 import torch
 
 import test_evaluation
-from models import evaluation, features, metrics
+from models import features
 from models.checkpoint import LoadedGenerator, amend_card
 from models.errors import MissingFeatures
-from models.gate import gate
+from models.evaluation import figures, metrics
+from models.evaluation.gate import gate
 from models.images import Pixels
 
 held_out = test_evaluation.data
@@ -39,7 +40,7 @@ def _answers(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
 
         return answer
 
-    monkeypatch.setattr(evaluation, "answerer", answerer)
+    monkeypatch.setattr(figures, "answerer", answerer)
 
 
 def version(folder: Path, stage: str, error: int, **card: Any) -> Path:

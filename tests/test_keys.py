@@ -18,10 +18,10 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from app.access import asks_for_keys
 from app.cli import app as commands
 from app.deps import authorized
 from app.errors import KeysUnavailable
+from app.http.access import asks_for_keys
 from app.keys import KeyStore, Scope
 from app.main import create_app
 from app.settings import Settings

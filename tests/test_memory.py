@@ -6,9 +6,9 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from app.http.responses import with_picture
 from app.memory import encoding_bytes, generating_bytes
-from app.responses import with_picture
-from app.schemas_edits import EditAnswer, EditedImage
+from app.schemas.edits import EditAnswer, EditedImage
 from models.images import Format, Picture, canvas, encode
 from peaks import at_most
 

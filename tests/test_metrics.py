@@ -16,11 +16,11 @@ from torchmetrics.functional.image import (
 )
 from torchmetrics.image.kid import poly_mmd
 
-from models import metrics
 from models.errors import InvalidDataset
-from models.evaluation_data import upscale_test_pictures
+from models.evaluation import metrics
+from models.evaluation.data import upscale_test_pictures
+from models.evaluation.protocols import upscale_table
 from models.features import VGG16
-from models.protocols import upscale_table
 
 
 def noisy_pair(seed: int, height: int = 40, width: int = 33) -> tuple[metrics.Plane, metrics.Plane]:

@@ -18,7 +18,7 @@ from app.errors import QueueFull, TakesTooLong
 from app.main import create_app
 from app.pace import LargeQueue, Pace
 from app.plans import stylize_plan
-from app.schemas import StylizeParams
+from app.schemas.pictures import StylizeParams
 from app.service import Service
 from models import images
 from models.family import Task

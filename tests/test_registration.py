@@ -7,9 +7,9 @@ import pytest
 from matplotlib.cbook import get_sample_data
 from PIL import Image
 
-from models.alignment import Alignment
+from models.faces.alignment import Alignment
+from models.faces.registration import difference, moved
 from models.images import Pixels
-from models.registration import difference, moved
 
 SIZE = (600, 512)
 TRUE = Alignment(np.array([(1.9, 0.1, 145.0), (-0.1, 1.9, 60.0)]), SIZE)

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.checkpoint import load_generator
-from models.face_geometry import LANDMARKS
-from models.face_protocols import portraits
-from models.faces import open_detector
+from models.evaluation.face_protocols import portraits
+from models.faces.detection import open_detector
+from models.faces.geometry import LANDMARKS
 from models.families.anonymizer.conditions import (
     code_of,
     face_mask,

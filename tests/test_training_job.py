@@ -19,7 +19,7 @@ from app.retraining.job_folder import JobFolder
 from app.retraining.jobs import JobFailed
 from app.retraining.training_job import Paused, TrainingJob
 from app.retraining.training_requests import recipe_of
-from app.schemas_training import TrainingRequest
+from app.schemas.training import TrainingRequest
 from models.checkpoint import load_generator
 from models.errors import InvalidRecipe
 from models.registry import Registry

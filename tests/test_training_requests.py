@@ -11,7 +11,7 @@ import pytest
 from app.callers import OPERATOR
 from app.datasets.store import DatasetStore
 from app.retraining.training_requests import recipe_of
-from app.schemas_training import Hyperparameters, Trainable, TrainingRequest
+from app.schemas.training import Hyperparameters, Trainable, TrainingRequest
 from conftest import ROOT
 from models.checkpoint import amend_card
 from models.errors import InvalidRecipe

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from app.datasets.store import DatasetStore
-from app.schemas_training import Hyperparameters, TrainingRequest
+from app.schemas.training import Hyperparameters, TrainingRequest
 from app.settings import Settings
 from tiny_training import write_data
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from models.embedding import MobileFaceNet
+from models.faces.embedding import MobileFaceNet
 from models.features import VGG16
 from models.recipe import Recipe, parse_recipe
 from pictures import save

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from app.settings import Settings
     from models.checkpoint import LoadedGenerator
-    from models.protocols import Table
+    from models.evaluation.protocols import Table
 
     Measure = Callable[..., list[Table]]
 
@@ -112,12 +112,12 @@ def _measured(
 ) -> list[Table]:
     """Measure a model, and for face generators the service's seal beside it."""
     from app.faces.exactness import seal_table
-    from models import evaluation
-    from models.evaluation_data import FacesTest, parse_test, pictures_of
-    from models.faces import open_detector
+    from models.evaluation import figures
+    from models.evaluation.data import FacesTest, parse_test, pictures_of
+    from models.faces.detection import open_detector
     from models.family import Task
 
-    tables = evaluation.evaluate(loaded, data_root, limit=limit, device=device, **how)
+    tables = figures.evaluate(loaded, data_root, limit=limit, device=device, **how)
     if loaded.family.task is Task.ANONYMIZE:
         people = parse_test(FacesTest, loaded.header.card["evaluation"]).people
         photos = pictures_of(data_root, people, limit or _SEALED)
@@ -161,8 +161,8 @@ def _compare_all(
     data: Path | None,
     device: torch.device,
 ) -> None:
-    from models import quality
     from models.checkpoint import load_generator
+    from models.evaluation import quality
 
     figures, pictures = [], {}
     for name, path in _served(settings):
@@ -197,7 +197,7 @@ def _write_samples(
 ) -> str:
     """Write a JPEG of test pictures and answers; return its path from `folder`."""
     from models import images
-    from models.samples import samples, sheet
+    from models.evaluation.samples import samples, sheet
 
     target = folder / "images" / f"quality-{name}.jpg"
     target.parent.mkdir(parents=True, exist_ok=True)

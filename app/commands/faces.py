@@ -49,7 +49,7 @@ def anonymize(
     """Make every face of a picture into another one."""
     from app.faces import anonymizing
     from app.faces.passcodes import read_passcode
-    from app.schemas import AnonymizeParams
+    from app.schemas.pictures import AnonymizeParams
 
     async def work(service: Service) -> Anonymized:
         if name := anonymizing.generator_name(params):
@@ -95,7 +95,7 @@ def restore(
     """Bring the original faces of an anonymized picture back."""
     from app.faces import restoring
     from app.faces.passcodes import read_passcode
-    from app.schemas import RestoreParams
+    from app.schemas.pictures import RestoreParams
     from models import images
 
     async def work(service: Service) -> Restored:

@@ -40,7 +40,7 @@ def submit(
     key: Annotated[str | None, typer.Option(help="The same key gives the same job.")] = None,
 ) -> None:
     """Put a training into the queue and print its id."""
-    from app.schemas_training import Hyperparameters, TrainingRequest
+    from app.schemas.training import Hyperparameters, TrainingRequest
     from models.recipe import parse_changes
 
     with _jobs() as jobs:

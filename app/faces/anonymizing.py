@@ -31,19 +31,19 @@ from app.memory import encoding_bytes
 from app.metrics import Laps
 from app.opening import Served
 from models import images
-from models.alignment import Alignment
-from models.faces import Box, Face
+from models.faces.alignment import Alignment
+from models.faces.detection import Box, Face
+from models.faces.obscuring import WAYS, hidden_region
 from models.families.anonymizer.conditions import code_of, pack_identity, pack_surroundings
 from models.families.anonymizer.painter import FaceConfig
 from models.family import Task
 from models.images import Format, Picture, Pixels
-from models.obscuring import WAYS, hidden_region
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from app.admission import Share
-    from app.schemas import AnonymizeParams, Method
+    from app.schemas.pictures import AnonymizeParams, Method
     from app.service import Service
 
 

@@ -10,10 +10,10 @@ from pydantic import SecretStr
 from app.faces.carriers import CARRIERS
 from app.faces.sealing import Region, seal, unseal
 from models import images
-from models.alignment import Alignment
-from models.faces import Detector
+from models.evaluation.protocols import Table
+from models.faces.alignment import Alignment
+from models.faces.detection import Detector
 from models.images import Format, Picture, Pixels
-from models.protocols import Table
 
 _PASSCODE = SecretStr("for a figure")
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from models import images
-from models.alignment import Alignment
-from models.faces import Box, Face, look_around, overlap, search
+from models.faces.alignment import Alignment
+from models.faces.detection import Box, Face, look_around, overlap, search
 from models.images import Pixels
 
 if TYPE_CHECKING:

@@ -29,10 +29,10 @@ from app.inference import keep_format
 from app.memory import encoding_bytes
 from app.metrics import Laps
 from app.opening import Served
-from app.schemas import RestoreParams
+from app.schemas.pictures import RestoreParams
 from models import images
-from models.alignment import Alignment
 from models.errors import ModelNotFound
+from models.faces.alignment import Alignment
 from models.images import Format, Header, Picture, Pixels
 
 if TYPE_CHECKING:

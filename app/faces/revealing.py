@@ -17,10 +17,10 @@ from torch import Tensor
 
 from app.faces.finding import make_face
 from models import images
-from models.alignment import Alignment
+from models.faces.alignment import Alignment
+from models.faces.registration import difference, moved, on_face
 from models.families.anonymizer.conditions import Asked, pack_identity
 from models.images import Pixels
-from models.registration import difference, moved, on_face
 
 if TYPE_CHECKING:
     from app.opening import Served

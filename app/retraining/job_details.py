@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.retraining.job_folder import JobFolder
 from app.retraining.jobs import Job
-from app.schemas_training import JobDetails, JobProgress, JobSummary
+from app.schemas.training import JobDetails, JobProgress, JobSummary
 
 
 def summary(job: Job) -> JobSummary:

@@ -29,7 +29,7 @@ from app.errors import JobConflict, JobNotFound, JobsUnavailable, StorageFull
 from app.installation import open_registry
 from app.retraining.job_folder import JobFolder
 from app.retraining.training_requests import recipe_of
-from app.schemas_training import JobError, JobState, TrainingRequest
+from app.schemas.training import JobError, JobState, TrainingRequest
 from app.settings import Settings
 from app.visible import name_taken, owner_of_next
 

@@ -23,13 +23,13 @@ from app.opening import open_version
 from app.retraining.job_folder import JobFolder
 from app.retraining.jobs import JobFailed
 from app.retraining.training_requests import model_key
-from app.schemas_training import TrainingRequest
+from app.schemas.training import TrainingRequest
 from app.settings import Settings
 from app.visible import name_taken, owner_of
 from models.checkpoint import amend_card
 from models.errors import AnamorphError, InvalidCheckpoint, ModelNotFound
+from models.evaluation.gate import gate
 from models.files import write_atomically
-from models.gate import gate
 from models.recipe import Recipe, parse_recipe
 from models.registry import ModelVersion
 from models.state import load_state

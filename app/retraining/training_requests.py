@@ -8,7 +8,7 @@ from typing import Any
 
 from app.callers import Caller
 from app.datasets.store import DatasetStore
-from app.schemas_training import TrainingRequest
+from app.schemas.training import TrainingRequest
 from app.visible import check_visible
 from models.blocks import parameter_count
 from models.checkpoint import skeleton

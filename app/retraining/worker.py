@@ -33,7 +33,7 @@ from app.retraining.jobs import (
     database_url,
 )
 from app.retraining.liveness import BEAT_S, DEAD_AFTER_S, Periodically, Watch, WorkerName
-from app.schemas_training import TrainingRequest
+from app.schemas.training import TrainingRequest
 from app.settings import Settings
 from app.signals import stop_signal
 

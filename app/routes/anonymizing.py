@@ -5,17 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from app.admission import Share
-from app.answering import answer_picture
 from app.deps import Infer, ServiceDep
-from app.describing import GENERATOR_HEADERS, PHOTO, image_operation
 from app.faces.anonymizing import Anonymized, anonymize
-from app.negotiation import Accept
-from app.responses import as_json, headers_of
-from app.schemas import (
-    AnonymizeAnswer,
-    AnonymizedFace,
-    AnonymizeParams,
-)
+from app.http.answering import answer_picture
+from app.http.describing import GENERATOR_HEADERS, PHOTO, image_operation
+from app.http.negotiation import Accept
+from app.http.responses import as_json, headers_of
+from app.schemas.pictures import AnonymizeAnswer, AnonymizedFace, AnonymizeParams
 
 router = APIRouter(prefix="/v1", tags=["faces"])
 

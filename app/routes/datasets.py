@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request, Response
 
 from app.deps import JobsDep, ServiceDep, Train
 from app.errors import Busy
-from app.schemas import problems
-from app.schemas_datasets import (
+from app.http.uploads import read_file
+from app.schemas.datasets import (
     DatasetDetails,
     DatasetId,
     DatasetParams,
@@ -19,8 +19,8 @@ from app.schemas_datasets import (
     summary_of,
     upload_body,
 )
+from app.schemas.problems import problems
 from app.service import Service
-from app.uploads import read_file
 
 PATH = "/v1/datasets"
 

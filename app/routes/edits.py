@@ -10,22 +10,17 @@ from fastapi import APIRouter, Request, Response
 
 from app import inference
 from app.admission import Share
-from app.answering import answer_picture
 from app.callers import Caller
 from app.deps import Infer, ServiceDep
-from app.describing import PHOTO, image_operation
 from app.faces.anonymizing import anonymize
-from app.negotiation import Accept
+from app.http.answering import answer_picture
+from app.http.describing import PHOTO, image_operation
+from app.http.negotiation import Accept
+from app.http.problem_response import OPENAI_FOLDER
+from app.http.responses import Answer, headers_of, with_picture
 from app.plans import stylize_plan, translate_plan, upscale_plan
-from app.problem_response import OPENAI_FOLDER
-from app.responses import Answer, headers_of, with_picture
-from app.schemas import (
-    AnonymizeParams,
-    StylizeParams,
-    TranslateParams,
-    UpscaleParams,
-)
-from app.schemas_edits import EditAnswer, EditedImage, EditParams
+from app.schemas.edits import EditAnswer, EditedImage, EditParams
+from app.schemas.pictures import AnonymizeParams, StylizeParams, TranslateParams, UpscaleParams
 from app.service import Service
 from models.family import Task
 

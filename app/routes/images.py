@@ -9,15 +9,15 @@ from fastapi import APIRouter, Request, Response
 
 from app import inference
 from app.admission import Share
-from app.answering import answer_picture
 from app.callers import Caller
 from app.deps import Infer, ServiceDep
-from app.describing import PHOTO, image_operation
+from app.http.answering import answer_picture
+from app.http.describing import PHOTO, image_operation
+from app.http.negotiation import Accept
+from app.http.responses import as_json, headers_of
 from app.inference import Plan, Result
-from app.negotiation import Accept
 from app.plans import stylize_plan, translate_plan, upscale_plan
-from app.responses import as_json, headers_of
-from app.schemas import (
+from app.schemas.pictures import (
     ImageAnswer,
     ImageParams,
     StylizeParams,

@@ -13,7 +13,8 @@ from app.deps import AnyKey, ServiceDep, Train
 from app.errors import ScopeMissing
 from app.keys import Scope
 from app.opening import Served
-from app.schemas import MAX_VERSION, ModelDetails, ModelSummary, Promotion, VersionSummary, problems
+from app.schemas.models import MAX_VERSION, ModelDetails, ModelSummary, Promotion, VersionSummary
+from app.schemas.problems import problems
 from app.service import Service
 from app.visible import check_visible
 from models.registry import ModelVersion

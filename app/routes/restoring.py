@@ -5,14 +5,14 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from app.admission import Share
-from app.answering import answer_picture
 from app.deps import Infer, ServiceDep
-from app.describing import GENERATOR_HEADERS, SEALED, image_operation
 from app.faces.attempts import client_name
 from app.faces.restoring import Restored, restore
-from app.negotiation import Accept
-from app.responses import as_json, headers_of
-from app.schemas import RestoreAnswer, RestoreParams
+from app.http.answering import answer_picture
+from app.http.describing import GENERATOR_HEADERS, SEALED, image_operation
+from app.http.negotiation import Accept
+from app.http.responses import as_json, headers_of
+from app.schemas.pictures import RestoreAnswer, RestoreParams
 
 router = APIRouter(prefix="/v1", tags=["faces"])
 

@@ -11,8 +11,8 @@ from app.accounts import current_account
 from app.callers import Caller
 from app.deps import Admin, AnyKey, JobsDep, ServiceDep
 from app.errors import JobsUnavailable, NotReady, StorageFull
-from app.schemas import problems
-from app.schemas_service import ServiceLimits
+from app.schemas.problems import problems
+from app.schemas.service import ServiceLimits
 
 router = APIRouter(tags=["service"])
 

@@ -15,8 +15,8 @@ from app.errors import JobNotFound
 from app.retraining.job_details import details, summary
 from app.retraining.job_folder import Event
 from app.retraining.jobs import Jobs
-from app.schemas import problems
-from app.schemas_training import (
+from app.schemas.problems import problems
+from app.schemas.training import (
     EXAMPLE_KEY,
     JobDetails,
     JobSamples,

@@ -7,7 +7,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-from models.face_geometry import CENTRE_PX, FACE_PX, RADII_PX
+from models.faces.geometry import CENTRE_PX, FACE_PX, RADII_PX
 
 _LANDMARK_PX = 3.0  # standard deviation of a landmark's spot
 _REACH = 1.9

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models import losses
-from models.embedding import MobileFaceNet
+from models.faces.embedding import MobileFaceNet
 from models.families.anonymizer.conditions import code_of
 from models.families.anonymizer.networks import IdentityTransformer
 from models.families.anonymizer.painter import FaceConfig

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.face_geometry import FACE_PX, LANDMARKS
+from models.faces.geometry import FACE_PX, LANDMARKS
 from models.families.anonymizer.conditions import face_mask, pack_surroundings
 from models.families.anonymizer.painter import FaceConfig, FacePainter
 from models.family import SizeRule

@@ -7,7 +7,7 @@ from typing import cast
 
 from torch import Tensor
 
-from models.embedding import load_embedding
+from models.faces.embedding import load_embedding
 from models.families.anonymizer.identity import IdentityObjective
 from models.families.anonymizer.painter import FaceConfig
 from models.families.anonymizer.surroundings import SurroundingsObjective

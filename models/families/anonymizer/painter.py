@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.blocks import conv
-from models.face_geometry import LANDMARKS
+from models.faces.geometry import LANDMARKS
 from models.families.anonymizer.conditions import radius
 from models.families.anonymizer.tone import ToneNet, toned
 from models.family import Config

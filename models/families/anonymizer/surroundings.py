@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from models import losses
 from models.blocks import PatchGAN, initialise_gan
-from models.embedding import EMBEDDED, MobileFaceNet
-from models.face_confidence import FaceConfidence
+from models.faces.confidence import FaceConfidence
+from models.faces.embedding import EMBEDDED, MobileFaceNet
 from models.families.anonymizer.conditions import code_of, face_mask, pack_surroundings
 from models.families.anonymizer.painter import SURROUNDINGS, FaceConfig
 from models.families.anonymizer.terms import (

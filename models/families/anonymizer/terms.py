@@ -7,8 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.blocks import Norm
-from models.embedding import EMBEDDED_PX, MobileFaceNet
-from models.face_geometry import FACE_PX
+from models.faces.embedding import EMBEDDED_PX, MobileFaceNet
+from models.faces.geometry import FACE_PX
 from models.families.anonymizer.networks import build_generator
 from models.families.anonymizer.painter import FaceConfig
 from models.family import Config

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models import losses
-from models.face_geometry import LANDMARKS
+from models.faces.geometry import LANDMARKS
 from models.families.anonymizer.conditions import code_of, erased, pack_surroundings
 from models.families.anonymizer.networks import build_generator
 from models.families.anonymizer.painter import FaceConfig, FacePainter

@@ -1,0 +1,1 @@
+"""What HTTP asks for between a socket and a route, and on the way back."""

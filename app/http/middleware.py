@@ -1,0 +1,152 @@
+"""Pure ASGI: bodies are never buffered here, and a client that leaves is seen by the route."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.error_codes import INTERNAL
+from app.errors import NotReady, UploadTooLarge
+from app.http.paths import path_of
+from app.http.problem_response import CODE
+from app.http.problems import problem, problem_of
+from app.metrics import Metrics
+
+log = structlog.get_logger()
+
+_TO_THE_END = {"/healthz", "/metrics"}
+_BACK_IN_S = 5.0
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class Observe:
+    """Request id, security headers, access log and metrics; an unforeseen error is a bare 500.
+
+    The log holds no query, file name or content: only the route's template and sizes.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app = app
+        self.metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        started = time.perf_counter()
+        status, sent_bytes = 0, 0
+
+        async def observed_send(message: Message) -> None:
+            nonlocal status, sent_bytes
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                for name, value in _SECURITY.items():
+                    headers.setdefault(name, value)
+            elif message["type"] == "http.response.body":
+                sent_bytes += len(message.get("body", b""))
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self.app(scope, receive, observed_send)
+            except Exception:
+                log.exception("request failed")
+                if status:
+                    raise  # the answer is half sent: only closing the connection tells the client
+                await problem(INTERNAL, request_id=request_id)(scope, receive, observed_send)
+            finally:
+                seconds = time.perf_counter() - started
+                route = getattr(scope.get("route"), "path", "unmatched")
+                self.metrics.requests.labels(route, str(status)).inc()
+                self.metrics.request_seconds.labels(route).observe(seconds)
+                code = scope.get(CODE)
+                if code:
+                    self.metrics.problems.labels(code).inc()
+                log.info(
+                    "request",
+                    method=scope["method"],
+                    route=route,
+                    status=status,
+                    code=code,
+                    ms=round(seconds * 1000, 1),
+                    sent_bytes=sent_bytes,
+                )
+
+
+class BodyLimit:
+    """Refuses a body longer than its path's limit: by its declared length, else as it arrives.
+
+    `limits` names the limit and its bytes by the first two parts of the path, "" for every other.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Mapping[str, tuple[str, int]]) -> None:
+        self.app = app
+        self.limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        part = "/".join(path_of(scope).split("/")[:3])
+        name, max_bytes = self.limits.get(part, self.limits[""])
+        error = UploadTooLarge(f"the limit ({name}) is {max_bytes:,} bytes")
+        declared = Headers(scope=scope).get("content-length", "0")
+        if declared.isdecimal() and int(declared[:20]) > max_bytes:
+            await problem_of(error)(scope, receive, send)
+            return
+        received_bytes = 0
+
+        async def counted_receive() -> Message:
+            nonlocal received_bytes
+            message = await receive()
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > max_bytes:
+                raise error
+            return message
+
+        replaced = False
+
+        async def send_or_refuse(message: Message) -> None:
+            """FastAPI makes a 400 without a word of what stops its reading of JSON."""
+            nonlocal replaced
+            if message["type"] == "http.response.start" and received_bytes > max_bytes:
+                replaced = True
+                await problem_of(error)(scope, receive, send)
+            elif not replaced:
+                await send(message)
+
+        await self.app(scope, counted_receive, send_or_refuse)
+
+
+class RefuseWhileStopping:
+    """Takes no new work once `leaving` is set: 503, as /readyz says; what is under way goes on."""
+
+    def __init__(self, app: ASGIApp, leaving: threading.Event) -> None:
+        self.app = app
+        self.leaving = leaving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = path_of(scope)
+        if scope["type"] != "http" or not self.leaving.is_set() or path in _TO_THE_END:
+            await self.app(scope, receive, send)
+            return
+        answer = problem_of(NotReady("the service is stopping", retry_after_s=_BACK_IN_S))
+        answer.headers["Connection"] = "close"
+        await answer(scope, receive, send)

@@ -1,0 +1,1 @@
+"""How good a model is: the formulas, what they are applied to, and the pages that tell."""

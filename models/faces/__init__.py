@@ -1,0 +1,1 @@
+"""Faces: found, brought upright, covered and told apart."""
