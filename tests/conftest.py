@@ -16,6 +16,7 @@ import structlog
 import torch
 
 if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
     from playwright.sync_api import Browser
 
     from browsing import Camera
@@ -62,6 +63,53 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no ../shared beside the repository and no ANAMORPH_SHARED")
     return folder
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A service with a tiny network of every family; many modules have another one."""
+    from fastapi.testclient import TestClient
+
+    from app.main import create_app
+    from tiny import publish_models, tiny_settings, until_ready
+
+    home = tmp_path_factory.mktemp("home")
+    publish_models(home)
+    with TestClient(create_app(tiny_settings(home))) as client:
+        until_ready(client)
+        yield client
+
+
+@pytest.fixture(scope="module")
+def faces_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A service with both face generators, of random weights, and a style."""
+    from fastapi.testclient import TestClient
+
+    import app.engines
+    from app.main import create_app
+    from tiny import FACE_MODELS, publish_models, tiny_settings, until_ready
+
+    home = tmp_path_factory.mktemp("home")
+    publish_models(home, (*FACE_MODELS, "starry-night"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(app.engines, "openvino", None)  # quicker to build, slower to run
+        settings = tiny_settings(home, restore_attempts_per_minute=100)
+        settings = settings.model_copy(update={"threads": 1})  # see one_thread
+        with TestClient(create_app(settings)) as client:
+            until_ready(client)
+            yield client
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders of `write_data`, and the perceptual networks with random weights."""
+    from tiny_training import write_data, write_embedding, write_vgg16
+
+    root = tmp_path_factory.mktemp("data")
+    write_data(root)
+    write_vgg16(root / "vgg16.safetensors")
+    write_embedding(root / "embedding.safetensors")
+    return root
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from matplotlib.cbook import get_sample_data
 
 from models.errors import MissingFeatures
 from models.faces import geometry
-from models.faces.detection import open_detector
 from models.faces.alignment import Alignment
 from models.faces.confidence import FaceConfidence
+from models.faces.detection import open_detector
 from models.faces.embedding import MobileFaceNet, load_embedding
 from models.families.anonymizer.conditions import (
     Asked,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -25,34 +24,12 @@ from models.objective import Objective
 from models.recipe import Recipe
 from models.sampling import batches
 from models.state import load_state
-from models.training import STATE_FILE, Progress, build_objective, train
-from tiny_training import STAGES, tiny_recipe, write_data, write_embedding, write_vgg16
+from models.training import STATE_FILE, Progress, build_objective
+from tiny_training import STAGES, rows, run, tiny_recipe
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("one_thread")]
 
 by_stage = pytest.mark.parametrize("stage", STAGES)
-
-
-@pytest.fixture(scope="module")
-def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders of `write_data`, and the perceptual networks with random weights."""
-    root = tmp_path_factory.mktemp("data")
-    write_data(root)
-    write_vgg16(root / "vgg16.safetensors")
-    write_embedding(root / "embedding.safetensors")
-    return root
-
-
-def run(recipe: Recipe, folder: Path, data_root: Path, **options: Any) -> dict[str, Path]:
-    """Train on the CPU with the random VGG16."""
-    return train(
-        recipe,
-        folder,
-        data_root=data_root,
-        device=torch.device("cpu"),
-        features=data_root / "vgg16.safetensors",
-        **options,
-    )
 
 
 def flat(value: Any, name: str = "") -> dict[str, Any]:
@@ -86,11 +63,6 @@ def assert_same_state(one: Path, other: Path) -> None:
 def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     """Whether two files' tensors are equal bit for bit."""
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
-
-
-def rows(folder: Path) -> list[dict[str, float]]:
-    """The logged figures of a run."""
-    return [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
 
 
 def size_of(path: Path) -> tuple[int, int]:
@@ -335,72 +307,6 @@ def test_stops_when_asked(data_root: Path, tmp_path: Path):
     run(recipe, tmp_path / "asked", data_root)
     run(recipe, tmp_path / "whole", data_root)
     assert_same_state(tmp_path / "whole", tmp_path / "asked")
-
-
-def test_starts_from_another_model(data_root: Path, tmp_path: Path):
-    """The generators start from the weights that [initial] names, which must fit the recipe."""
-    recipe = tiny_recipe("srgan-regression", steps=2)
-    made = run(recipe, tmp_path / "first", data_root)["upscale"]
-    barely = recipe.training.model_copy(update={"steps": 1, "learning_rate": 1e-12})
-    update = {"initial": {"upscale": "base@1"}, "training": barely}
-    find = {"base@1": made}.__getitem__
-    again = run(recipe.model_copy(update=update), tmp_path / "again", data_root, find_model=find)
-    before, after = (load_generator(path).module.state_dict() for path in (made, again["upscale"]))
-    assert all(torch.allclose(before[key], after[key], atol=1e-7) for key in before)
-    wider = recipe.model_copy(update=update | {"generator": recipe.generator | {"channels": 9}})
-    with pytest.raises(InvalidRecipe, match="hyperparameters"):
-        run(wider, tmp_path / "wider", data_root, find_model=find)
-
-
-@pytest.mark.parametrize(
-    ("family", "dimension"), [("cyclegan", "base_channels"), ("style", "blocks")]
-)
-def test_starts_from_a_smaller_model(data_root: Path, tmp_path: Path, family: str, dimension: str):
-    """Translators can begin as narrower ones, styles as shallower ones; neither as larger ones."""
-    recipe = tiny_recipe(family, steps=1)
-    key = next(iter(recipe.models))
-    made = run(recipe, tmp_path / "first", data_root)[key]
-    barely = recipe.training.model_copy(update={"learning_rate": 1e-12})
-
-    def of(size: int, initial: Path) -> tuple[Recipe, dict[str, Any]]:
-        update = {
-            "initial": {key: "start"},
-            "training": barely,
-            "generator": recipe.generator | {dimension: size},
-        }
-        return recipe.model_copy(update=update), {"find_model": {"start": initial}.__getitem__}
-
-    size = recipe.generator[dimension]
-    larger, options = of(size + 2, made)
-    grown = run(larger, tmp_path / "larger", data_root, **options)[key]
-    x = torch.rand(1, 3, 16, 16)
-    before, after = (load_generator(path).module(x) for path in (made, grown))
-    assert torch.allclose(before, after, atol=1e-2)  # both files are in half precision
-    smaller, options = of(size, grown)
-    with pytest.raises(InvalidRecipe, match="hyperparameters"):
-        run(smaller, tmp_path / "smaller", data_root, **options)
-
-
-def test_a_frozen_generator_stays(data_root: Path, tmp_path: Path):
-    """A frozen generator is shown to the other one, but neither trained nor published."""
-    recipe = tiny_recipe("cyclegan-projected", steps=2)
-    made = run(recipe, tmp_path / "both", data_root)
-    objective = recipe.objective | {"frozen": "BtoA"}
-    update = {"initial": {"BtoA": "painter"}, "objective": objective}
-    recipe = recipe.model_copy(update=update)
-    find = {"painter": made["BtoA"]}.__getitem__
-    run(recipe, tmp_path / "one", data_root, stop_after=1, find_model=find)
-    alone = run(recipe, tmp_path / "one", data_root)
-    kept = load_state(tmp_path / "one" / STATE_FILE)["networks"]["generators"]
-    painter = load_generator(made["BtoA"]).module.state_dict()
-    assert all(torch.equal(kept[f"BtoA.{key}"], value) for key, value in painter.items())
-    assert alone.keys() == {"AtoB"}
-    logged = rows(tmp_path / "one")[-1]
-    assert "generator/cycle_a" in logged
-    assert "generator/cycle_b" in logged
-    assert {key for key in logged if key.startswith("discriminator")} == {
-        "discriminator/b", "discriminator/b_projected",
-    }  # fmt: skip
 
 
 def test_conventions_are_published(data_root: Path, tmp_path: Path):

@@ -103,3 +103,8 @@ def opened(response: httpx.Response) -> Image.Image:
     """Return the picture of a 200 answer."""
     assert response.status_code == 200, response.text
     return Image.open(BytesIO(response.content))
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    """A picture's colours as integers that can be subtracted."""
+    return np.asarray(image.convert("RGB")).astype(int)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from models.faces.embedding import MobileFaceNet
 from models.features import VGG16
 from models.recipe import Recipe, parse_recipe
+from models.training import train
 from pictures import save
 
 STAGES = (
@@ -173,3 +175,20 @@ def write_vgg16(path: Path, deepest: str = "relu1_2") -> Path:
     torch.manual_seed(0)
     save_file(VGG16((deepest,)).state_dict(), path)
     return path
+
+
+def run(recipe: Recipe, folder: Path, data_root: Path, **options: Any) -> dict[str, Path]:
+    """Train on the CPU with the random VGG16."""
+    return train(
+        recipe,
+        folder,
+        data_root=data_root,
+        device=torch.device("cpu"),
+        features=data_root / "vgg16.safetensors",
+        **options,
+    )
+
+
+def rows(folder: Path) -> list[dict[str, float]]:
+    """The logged figures of a run."""
+    return [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
