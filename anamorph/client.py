@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Any, Self, TypeVar
 
 import anyio
+import anyio.to_thread
 import httpx
 
 from anamorph import image_calls, service_calls, training_calls
@@ -27,8 +28,8 @@ def _options(base_url: str, api_key: str | None, timeout_s: float) -> dict[str, 
     headers = {"User-Agent": "anamorph-client"}
     if api_key is not None:
         key = api_key.strip()  # a line break, where it was read from a file
-        if not (key.isascii() and key.isprintable()):
-            raise ValueError("the API key has characters that no key has")
+        if not (key and key.isascii() and key.isprintable()):
+            raise ValueError("the API key is empty or has characters that no key has")
         headers["Authorization"] = f"Bearer {key}"
     timeout = httpx.Timeout(timeout_s, connect=min(10.0, timeout_s))
     return {"base_url": base_url, "headers": headers, "timeout": timeout}
@@ -221,7 +222,8 @@ class AsyncClient:
             outcome = await self._attempt(call)
             wait_s = self._retries.wait_s(outcome, attempt, repeatable=call.repeatable)
             if wait_s is None:
-                return call.finish(outcome)
+                # In a thread: a large picture takes half a second to come out of its JSON.
+                return await anyio.to_thread.run_sync(call.finish, outcome)
             await anyio.sleep(wait_s)
             attempt += 1
 

@@ -90,12 +90,14 @@ class Replay:
         self._retries = replace(retries, count=_PATIENCE * retries.count)
         self._failures = 0
         self._began_s = 0.0
+        self._streams = False
         self._parser = EventParser()
 
     def request(self, timeout: httpx.Timeout) -> dict[str, Any]:
         """Return the arguments of httpx's `stream` for a new connection."""
         self._parser = EventParser()  # half an event of the last connection comes again, whole
         self._began_s = time.monotonic()
+        self._streams = False
         return {
             "method": "GET",
             "url": self._path,
@@ -108,8 +110,7 @@ class Replay:
 
     def take(self, chunk: bytes) -> Iterator[Event]:
         """Yield the events that are whole now, and note how far they go."""
-        if time.monotonic() - self._began_s > _GOOD_S:
-            self._failures = 0
+        self._streams = True
         try:
             for event in self._parser.feed(chunk):
                 self._failures = 0
@@ -127,6 +128,8 @@ class Replay:
         """
         if self.ended:
             return 0.0
+        if self._streams and time.monotonic() - self._began_s > _GOOD_S:
+            self._failures = 0
         if isinstance(outcome, httpx.RequestError):
             error, again = unreachable(outcome), isinstance(outcome, httpx.ReadTimeout)
         elif outcome.is_success:  # the service left, or it was cut off

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 PictureInput: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image"
 
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+_MULTIPLIED = {"La": "LA", "RGBa": "RGBA"}  # by their alpha; what they become
+_OTHER_16_BIT = ("I;16B", "I;16L", "I;16N")  # which Pillow clips on their way to RGB
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,15 @@ def _png(image: Image) -> bytes:
 
     image = ImageOps.exif_transpose(image)  # a PNG file would not tell how it is turned
     options: dict[str, None] = {}
+    if image.mode in _OTHER_16_BIT:
+        image = image.convert("I")
     if image.mode == "I" and image == (in_16_bits := image.convert("I;16")).convert("I"):
         image = in_16_bits
     if image.mode in ("I", "F"):
         raise TypeError(f"mode {image.mode} has no black and white of its own: convert the image")
     if image.mode not in _PNG_MODES:
-        image = image.convert("RGBA" if "a" in image.mode.lower() else "RGB")
+        has_alpha = image.mode == "PA"  # "A" is a colour of LAB
+        image = image.convert(_MULTIPLIED.get(image.mode) or ("RGBA" if has_alpha else "RGB"))
         options["icc_profile"] = None  # it described the colours of the other mode
     file = BytesIO()
     image.save(file, "PNG", compress_level=1, **options)

@@ -29,7 +29,7 @@ class Retries:
     Attributes:
         count: further attempts after the first; 0 for none.
         max_wait_s: a Retry-After that asks for longer is not waited for: the error is raised, and
-            says when.
+            says when. The client's own waits grow no longer than this.
     """
 
     count: int = 4
@@ -52,7 +52,8 @@ class Retries:
 
         The little more keeps clients who were refused together from coming back together.
         """
-        doubled_s = min(_FIRST_WAIT_S * 2.0 ** min(attempt, 10), _LONGEST_BACKOFF_S)
+        longest_s = min(_LONGEST_BACKOFF_S, self.max_wait_s)
+        doubled_s = min(_FIRST_WAIT_S * 2.0 ** min(attempt, 10), longest_s)
         least_s = doubled_s if asked_s is None else asked_s
         if attempt >= self.count or least_s > self.max_wait_s:
             return None
@@ -74,7 +75,7 @@ def retry_after_s(outcome: Outcome | None) -> float | None:
         return float(text)
     try:
         then = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if then.tzinfo is None:
         then = then.replace(tzinfo=UTC)

@@ -231,17 +231,22 @@ def test_pictures_come_as_paths_bytes_or_images(tmp_path: Path) -> None:
         file_bytes(np.zeros((4, 4, 3)))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I;16B"])
 def test_an_image_goes_without_loss(mode: str) -> None:
     """A Pillow image is sent as a PNG of the same pixels."""
-    image = Image.new("I;16", (5, 4), 40_000) if mode == "I;16" else photo(4, 5).convert(mode)
+    if mode.startswith("I;16"):
+        levels = np.arange(0, 60_000, 3_000, ">u2" if mode == "I;16B" else "<u2")
+        image = Image.frombytes(mode, (5, 4), levels.tobytes())
+    else:
+        image = photo(4, 5).convert(mode)
     sent = Image.open(BytesIO(file_bytes(image)))
     assert (sent.format, sent.size) == ("PNG", (5, 4))
     assert np.array_equal(np.asarray(sent), np.asarray(image))
 
 
 @pytest.mark.parametrize(
-    ("mode", "expected"), [("CMYK", "RGB"), ("YCbCr", "RGB"), ("RGBa", "RGBA")]
+    ("mode", "expected"),
+    [("CMYK", "RGB"), ("YCbCr", "RGB"), ("LAB", "RGB"), ("RGBa", "RGBA"), ("La", "LA")],
 )
 def test_other_modes_become_rgb(mode: str, expected: str) -> None:
     """What PNG cannot hold goes as RGB, without the profile of its old colours."""
