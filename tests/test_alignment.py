@@ -6,13 +6,15 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.faces.alignment import LANDMARKS, Alignment
+from models.faces.alignment import LANDMARKS, Alignment, face_radius
 from models.faces.detection import Face
-from models.faces.geometry import BOX, FACE_PX
-from models.images import Pixels
+from models.faces.geometry import BOX, FACE_PX, RADII_PX
+from models.families.anonymizer.conditions import erased
+from models.images import Pixels, to_tensor
 
 HEIGHT, WIDTH = 300, 400
 
@@ -154,3 +156,20 @@ def test_landmarks_must_span_a_face() -> None:
     """One point has no direction."""
     with pytest.raises(ValueError, match="span"):
         Alignment.of_landmarks(np.full((5, 2), 50.0), (HEIGHT, WIDTH))
+
+
+@settings(max_examples=60)
+@given(placed)
+def test_the_surroundings_tell_nothing_of_the_face(landmarks: np.ndarray) -> None:
+    """What a generator is given instead of a face is the same whatever the face, at borders too.
+
+    But for what resampling spreads, a few pixels at the ellipse's own border.
+    """
+    alignment = Alignment.of_landmarks(landmarks, (HEIGHT, WIDTH))
+    x, y = np.meshgrid(np.arange(WIDTH) + 0.5, np.arange(HEIGHT) + 0.5)
+    points = alignment.to_square(np.stack((x.ravel(), y.ravel()), axis=1))
+    spread_px = 5 + 3 / alignment.scale
+    face = (face_radius(*points.T) <= 1 - spread_px / min(RADII_PX)).reshape(HEIGHT, WIDTH)
+    one, other = smooth(), smooth()
+    other[face] = 255 - other[face]
+    assert torch.equal(*(erased(to_tensor(alignment.crop(rgb))[None]) for rgb in (one, other)))

@@ -22,6 +22,8 @@ LANDMARKS: Points = np.array(geometry.LANDMARKS)
 
 _FADED = 1.25  # radii at which nothing is left of the pasted face
 _FADED_PX = 5.0  # the same, from the border of the square
+_ERASED = 0.98  # radii within which a generator of new faces sees nothing, by less than a pixel
+_SHOWN_ONCE = 1.15  # radii within which nothing may be seen again beyond the border
 _STRIP_PX = 2**18  # pixels pasted at a time
 
 
@@ -102,15 +104,30 @@ class Alignment:
         return bool((face_radius(*self.to_square(inner).T) <= 1).all())
 
     def crop(self, rgb: Pixels) -> Pixels:
-        """Return uint8 (FACE_PX, FACE_PX, 3): antialiased, mirrored beyond the picture."""
+        """Return uint8 (FACE_PX, FACE_PX, 3): antialiased, mirrored beyond the picture.
+
+        Where that would show the face beside itself, it is the mean colour around it: a generator
+        that is to know nothing of the face is given all that lies outside its ellipse.
+        """
         left, top, right, bottom = self._bounds(2 * self.scale + 2)
         if right <= left or bottom <= top:
             raise ValueError("the face lies outside the picture")
         part, factors = _reduced(rgb[top:bottom, left:right], self.scale)
         centres = np.arange(FACE_PX) + 0.5
         x, y = np.meshgrid(centres, centres)
-        points = self._to_picture(x, y)
-        return _sampled(part, (points - (left, top)) * factors)
+        points = self._to_picture(x, y) - (left, top)
+        square = _sampled(part, points * factors)
+        mirrored = _mirrored(points, (right - left, bottom - top))
+        corner = np.array((left, top))
+        shown = self.to_square((mirrored + corner).reshape(-1, 2)).reshape(points.shape)
+        # Not within two pixels of the border, which pasting looks at.
+        beyond = np.abs(mirrored - points).max(axis=-1) > 4 * max(1.0, self.scale)
+        around = face_radius(x, y) > _ERASED
+        again = around & beyond & (face_radius(shown[..., 0], shown[..., 1]) <= _SHOWN_ONCE)
+        if again.any():
+            kept = square[around & ~again]
+            square[again] = np.rint(kept.mean(axis=0)) if len(kept) else 127
+        return square
 
     def paste(self, rgb: Pixels, face: Pixels) -> Pixels:
         """Return a copy of the picture with a face uint8 (FACE_PX, FACE_PX, 3) blended in."""
@@ -164,6 +181,13 @@ def _sampled(rgb: Pixels, points: Points) -> Pixels:
     )
     levels = answer[0].clamp_(0, 255).round_().to(torch.uint8)
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
+
+
+def _mirrored(points: Points, size: tuple[int, int]) -> Points:
+    """Return where `_sampled` looks for points (h, w, 2) of a picture of size (width, height)."""
+    twice = 2.0 * np.array(size)
+    wrapped = np.mod(points, twice)
+    return np.minimum(wrapped, twice - wrapped)
 
 
 def face_radius(x: Points, y: Points) -> Points:
