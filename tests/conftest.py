@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import numpy as np
@@ -17,9 +18,10 @@ import torch
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page, Route
 
     from browsing import Camera
+    from stubs import KeyedService
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -126,6 +128,46 @@ def browser() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def keyed_service(
+    browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KeyedService]:
+    """A server with two tiny models that asks for a key."""
+    from stubs import KeyedService
+
+    service = KeyedService(tmp_path_factory.mktemp("home"))
+    with service.server.ready(900):
+        yield service
+
+
+@pytest.fixture
+def page(browser: Browser, keyed_service: KeyedService) -> Iterator[Page]:
+    """The page of that service, open with the key for everything; some modules have another one."""
+    from browsing import visit
+
+    with visit(browser, keyed_service.url, key=keyed_service.key) as page:
+        page.locator(".tile").first.wait_for()
+        yield page
+
+
+@pytest.fixture
+def troubled(page: Page, keyed_service: KeyedService) -> Callable[..., None]:
+    """Has requests for a path answered otherwise: by a JSON body, or as a function does it."""
+
+    def trouble(path: str, answer: Any) -> None:
+        def handle(route: Route) -> None:
+            if route.request.headers.get("x-api-key") != keyed_service.key:
+                route.fallback()
+            elif callable(answer):
+                answer(route)
+            else:
+                route.fulfill(json=answer)
+
+        page.route(re.compile(rf"/v1/{path}(\?.*)?$"), handle)
+
+    return trouble
 
 
 @pytest.fixture

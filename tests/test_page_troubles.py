@@ -3,122 +3,33 @@
 from __future__ import annotations
 
 import io
-import json
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
 
-from app.keys import KeyStore, Scope
-from browsing import PATIENCE_MS, PHOTO, visit
-from test_client_retries import Scripted, serving
-from test_client_retries import stream as cut_off
+from browsing import PHOTO
+from stubs import (
+    DATASETS,
+    JOBS,
+    KeyedService,
+    breaking,
+    dataset,
+    job,
+    never,
+    picture,
+    stream,
+    until,
+)
 from test_page import choose, make
-from test_server import Server
-from tiny import encoded, photo, publish_models
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Page, Route
 
-JOBS, DATASETS = "training-jobs", "datasets"
 STEPS = 60
 
 pytestmark = pytest.mark.timeout(600)
-
-
-class Service:
-    """A server that asks for a key, one for everything and one for pictures alone."""
-
-    def __init__(self, home: Path) -> None:
-        publish_models(home, ("starry-night", "srresnet-x4"))
-        keys = KeyStore(home)
-        self.key = keys.create(set(Scope))[1]
-        self.lesser_key = keys.create({Scope.INFER})[1]
-        self.server = Server(home, home / "log", require_keys=True)
-        self.url = str(self.server.client.base_url)
-
-
-@pytest.fixture(scope="module")
-def service(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    service = Service(tmp_path_factory.mktemp("home"))
-    with service.server.ready(900):
-        yield service
-
-
-@pytest.fixture
-def page(browser: Browser, service: Service) -> Iterator[Page]:
-    with visit(browser, service.url, key=service.key) as page:
-        page.locator(".tile").first.wait_for()
-        yield page
-
-
-@pytest.fixture
-def troubled(page: Page, service: Service) -> Callable[..., None]:
-    """Has requests for a path answered otherwise: by a JSON body, or as a function does it."""
-
-    def trouble(path: str, answer: Any) -> None:
-        def handle(route: Route) -> None:
-            if route.request.headers.get("x-api-key") != service.key:
-                route.fallback()
-            elif callable(answer):
-                answer(route)
-            else:
-                route.fulfill(json=answer)
-
-        page.route(re.compile(rf"/v1/{path}(\?.*)?$"), handle)
-
-    return trouble
-
-
-def never(route: Route) -> None:
-    """Leave a request without an answer."""
-
-
-@contextmanager
-def breaking() -> Iterator[Callable[[Route], None]]:
-    """Give what sends POST requests to a server whose answers break off."""
-    with serving(Scripted(cut_off("{", cut=True))) as url:
-        yield (
-            lambda route: (
-                route.continue_(url=url) if route.request.method == "POST" else route.fallback()
-            )
-        )
-
-
-def until(page: Page, condition: Callable[[], bool]) -> None:
-    """Wait for what the handlers of requests see."""
-    for _ in range(PATIENCE_MS // 50):
-        if condition():
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError("it did not come")
-
-
-def job(name: str, state: str = "running") -> dict[str, Any]:
-    return {"id": name, "name": name, "state": state, "position": None, "finished_at": None}
-
-
-def dataset(name: str) -> dict[str, Any]:
-    sizes = {"min": 32, "median": 32, "max": 32}
-    found = {"counts": {"train": 3}, "sizes": sizes, "warnings": [], "skipped": {}}
-    return {"id": name, "name": name, "kind": "paired", "bytes": 9, **found}
-
-
-def stream(*events: tuple[str, dict[str, Any]]) -> Callable[[Route], None]:
-    """Answer with server-sent events, and close."""
-    blocks = [
-        f"id: {number}\nevent: {kind}\ndata: {json.dumps(data)}\n\n"
-        for number, (kind, data) in enumerate(events, 1)
-    ]
-    return lambda route: route.fulfill(body="".join(blocks), content_type="text/event-stream")
-
-
-def picture(route: Route) -> None:
-    route.fulfill(body=encoded(photo(16, 16)), content_type="image/png")
 
 
 def test_an_answer_that_breaks_off(page: Page, troubled: Callable[..., None]) -> None:
@@ -166,11 +77,11 @@ def test_a_photo_that_browsers_cannot_show(page: Page) -> None:
 
 
 def test_models_that_load_while_somebody_chooses(
-    page: Page, service: Service, troubled: Callable[..., None]
+    page: Page, keyed_service: KeyedService, troubled: Callable[..., None]
 ) -> None:
     """Models that are loaded later leave what was set as it is, and the focus where it is."""
-    head = {"X-API-Key": service.key}
-    models = service.server.client.get("/v1/models", headers=head).json()
+    head = {"X-API-Key": keyed_service.key}
+    models = keyed_service.server.client.get("/v1/models", headers=head).json()
     served = [model for model in models if model["name"] == "srresnet-x4"]
     troubled("models", lambda route: route.fulfill(json=served))
     page.route("**/readyz", lambda route: route.fulfill(status=200 if len(served) > 1 else 503))
@@ -286,7 +197,9 @@ def test_the_last_click_counts(
     assert "slow" in given_up
 
 
-def test_another_key(page: Page, service: Service, troubled: Callable[..., None]) -> None:
+def test_another_key(
+    page: Page, keyed_service: KeyedService, troubled: Callable[..., None]
+) -> None:
     """After another key is given, nothing stays on the screen that was the former one's."""
     troubled(JOBS, [job("mine")])
     troubled(f"{JOBS}/mine", job("mine"))
@@ -301,7 +214,7 @@ def test_another_key(page: Page, service: Service, troubled: Callable[..., None]
     page.locator("#versions article").wait_for()
     with page.expect_event("requestfailed", lambda request: request.url.endswith("events")):
         page.get_by_role("button", name="Key", exact=True).click()
-        page.get_by_label("Key", exact=True).fill(service.lesser_key)
+        page.get_by_label("Key", exact=True).fill(keyed_service.lesser_key)
         page.keyboard.press("Enter")
     page.locator("#jobs-problem [data-code=scope_missing]").wait_for()
     assert "mine" not in page.locator("#training").inner_text()
