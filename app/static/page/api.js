@@ -15,6 +15,11 @@ export class Problem extends Error {
     this.retryAfterS = retryAfterS;
   }
 
+  /** Whether the same request may succeed later, as the service may be busy, or start anew. */
+  get isPassing() {
+    return !(this.status < 500) || this.status === 429;
+  }
+
   static async of(response) {
     const members = await response.json().catch(() => null);
     const fallback = { code: `http_${response.status}`, title: response.statusText };

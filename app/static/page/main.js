@@ -1,6 +1,6 @@
 /** The start: which view is shown, and what both need to know of the service. */
 
-import { getJson, send } from "./api.js";
+import { getJson, latest, send } from "./api.js";
 import { byId, refuseOtherDrops } from "./dom.js";
 import { startKey } from "./key.js";
 import { setLimits, setModels, startPictures } from "./pictures.js";
@@ -8,30 +8,41 @@ import { showProblem } from "./problems.js";
 import { forgetTraining, openTraining, setTrainableModels, startTraining } from "./training.js";
 
 const VIEWS = ["pictures", "training"];
-const AGAIN_MS = 2000;
+const AGAIN_S = 2;
+const starting = latest();
+const listing = latest();
 
-/** Ask which models there are; until all are loaded, again and again. */
-async function refreshModels() {
-  const models = await getJson("v1/models");
-  if (models.length) setModels(models);
-  setTrainableModels(models);
-  const isReady = await send("readyz").then(() => true, () => false);
-  if (!isReady) setTimeout(() => refreshModels().catch(showStartProblem), AGAIN_MS);
-}
-
+/** Ask for all that both views need; of what was asked for before, nothing is shown any more. */
 async function refresh() {
+  const signal = starting();
+  const models = listing();
   try {
-    setLimits(await getJson("v1/limits"));
+    setLimits(await getJson("v1/limits", signal));
     byId("picture-problem").replaceChildren();
-    await refreshModels();
+    await askForModels(models);
   } catch (problem) {
-    showStartProblem(problem);
+    startAgain(problem, signal);
   }
 }
 
-function showStartProblem(problem) {
+/** Ask which models there are; until all are loaded, again and again. */
+async function askForModels(signal) {
+  const isReady = await send("readyz", { signal }).then(() => true, () => false);
+  const models = await getJson("v1/models", signal);
+  if (models.length || isReady) setModels(models);
+  setTrainableModels(models);
+  if (!isReady) setTimeout(() => refreshModels(signal), AGAIN_S * 1000);
+}
+
+const refreshModels = (signal) => askForModels(signal).catch((error) => startAgain(error, signal));
+
+/** Show what went wrong, and begin anew where waiting may help. */
+function startAgain(problem, signal) {
+  if (problem.name === "AbortError") return;
   showProblem(byId("picture-problem"), problem);
-  if (!(problem.status < 500)) setTimeout(refresh, AGAIN_MS); // the service may start anew
+  if (!problem.isPassing) return;
+  const waitS = problem.retryAfterS ?? AGAIN_S;
+  setTimeout(() => signal.aborted || refresh(), waitS * 1000);
 }
 
 function showView() {
@@ -46,7 +57,7 @@ function showView() {
 
 refuseOtherDrops();
 startPictures();
-startTraining(() => refreshModels().catch(showStartProblem));
+startTraining(() => refreshModels(listing()));
 startKey(() => {
   forgetTraining();
   refresh();

@@ -1,0 +1,75 @@
+"""The page's start: keys, the first answers, and the models that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stubs import KeyedService, until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, Route
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def model(name: str, task: str = "stylize") -> dict[str, Any]:
+    return {"name": name, "version": 1, "task": task, "family": "style", "channels_in": 3}
+
+
+def give_key(page: Page, key: str) -> None:
+    page.get_by_label("Key", exact=True).fill(key)
+    page.get_by_role("button", name="Use the key").click()
+
+
+def names(page: Page) -> list[str]:
+    return page.locator("#pictures .caption").all_inner_texts()
+
+
+@pytest.mark.parametrize("path", ["limits", "models"])
+def test_more_than_a_key_may_ask_for(page: Page, troubled: Callable[..., None], path: str) -> None:
+    """A page that is opened when a key has asked for too much says so, waits, and goes on."""
+    asked: list[Route] = []
+    refusal = {"status": 429, "headers": {"Retry-After": "7"}, "json": {"code": "rate_limited"}}
+
+    def limited(route: Route) -> None:
+        asked.append(route)
+        route.fulfill(**refusal) if len(asked) == 1 else route.fallback()
+
+    troubled(path, limited)
+    page.clock.install()
+    page.reload()
+    page.locator("#picture-problem [data-code=rate_limited]").wait_for()
+    page.clock.fast_forward(6000)
+    assert len(asked) == 1
+    page.clock.fast_forward(1000)
+    page.locator(".tile").first.wait_for()
+    assert page.locator("#picture-problem .problem").count() == 0
+
+
+def test_models_of_another_key(
+    page: Page, keyed_service: KeyedService, troubled: Callable[..., None]
+) -> None:
+    """A list of models that comes late, after another key was given, is not shown."""
+    held: list[Route] = []
+    troubled("models", held.append)
+    page.reload()
+    until(page, lambda: len(held) == 1)
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("models")):
+        page.get_by_role("button", name="Key", exact=True).click()
+        give_key(page, keyed_service.lesser_key)
+    page.locator(".tile").first.wait_for()
+    held[0].fulfill(json=[model("mine")])
+    page.wait_for_timeout(100)
+    assert "mine" not in names(page)
+
+
+def test_a_service_without_models(page: Page, troubled: Callable[..., None]) -> None:
+    """What needs no model can be done where there is none."""
+    troubled("models", [])
+    page.reload()
+    page.locator(".tile").first.wait_for()
+    assert names(page) == ["cover", "bring back"]
+    assert page.get_by_label("Cover with").is_visible()
