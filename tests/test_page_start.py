@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from browsing import visit
 from stubs import KeyedService, until
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, Route
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -26,6 +27,23 @@ def give_key(page: Page, key: str) -> None:
 
 def names(page: Page) -> list[str]:
     return page.locator("#pictures .caption").all_inner_texts()
+
+
+def test_a_key_that_is_given_later(browser: Browser, keyed_service: KeyedService) -> None:
+    """A key wakes the whole page, whoever asked; one that no header can carry is not taken."""
+    with visit(browser, keyed_service.url) as page:
+        page.get_by_role("dialog").wait_for()
+        page.keyboard.press("Escape")
+        page.locator("#picture-problem [data-code=unauthenticated]").wait_for()
+        page.get_by_role("link", name="Training").click()
+        give_key(page, "ключ")
+        page.get_by_text("No key has these characters").wait_for()
+        assert page.evaluate("sessionStorage.length") == 0
+        give_key(page, f" {keyed_service.key} ")
+        page.locator("#versions article").wait_for()
+        page.get_by_role("link", name="Pictures").click()
+        assert "starry-night" in names(page)
+        assert page.locator(".problem").count() == 0
 
 
 @pytest.mark.parametrize("path", ["limits", "models"])
