@@ -9,6 +9,7 @@ import pytest
 
 from browsing import visit
 from stubs import KeyedService, until
+from test_page import choose
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Route
@@ -91,3 +92,21 @@ def test_a_service_without_models(page: Page, troubled: Callable[..., None]) -> 
     page.locator(".tile").first.wait_for()
     assert names(page) == ["cover", "bring back"]
     assert page.get_by_label("Cover with").is_visible()
+
+
+def test_models_with_names_of_what_needs_none(page: Page, troubled: Callable[..., None]) -> None:
+    """Models called `cover` and `restore` have tiles of their own, without another's thumbnail."""
+    tiles = page.locator("#pictures .tile")
+    models = [model("cover", "translate"), model("restore", "translate")]
+    troubled("models", models)
+    page.reload()
+    tiles.first.wait_for()
+    ids = [tiles.nth(k).locator("input").input_value() for k in range(4)]
+    assert len(set(ids)) == 4
+    assert [tiles.nth(k).locator("img").count() for k in range(4)] == [0, 0, 1, 1]
+    choose(page, "bring back")
+    # As after a training, whose model joins the others.
+    models.append(model("wave"))
+    page.evaluate("models => import('./page/pictures.js').then((m) => m.setModels(models))", models)
+    assert page.locator("[name=choice]:checked").input_value() == ids[3]
+    assert page.locator("[name=passcode]").is_visible()

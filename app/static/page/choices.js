@@ -14,7 +14,7 @@ let picked = null; // by hand: models that are loaded later do not change it
 let chosen = null; // what onChoose was told last
 
 /** Build the tiles from GET /v1/models, keeping what was chosen or set; `onChoose` gets a choice
- * when it is another one: {id, label, path, fields, controls}. */
+ * when it is another one: {id, name, label, path, fields, controls}. */
 export function showChoices(models, onChoose) {
   const form = byId("wish");
   form.oninput = () => (picked = form.elements.choice.value);
@@ -32,24 +32,31 @@ export function showChoices(models, onChoose) {
   if (input.value !== chosen) input.dispatchEvent(new Event("change"));
 }
 
+/** Their ids are no model's, whose names begin with a letter or a digit. */
 const WITHOUT_MODEL = [
   {
-    id: "cover",
+    id: "#cover",
+    name: "cover",
     label: "cover",
+    thumbnail: "cover",
     task: "anonymize",
     path: "v1/anonymize",
     fields: {},
     controls: ["method", "passcode"],
   },
   {
-    id: "restore",
+    id: "#restore",
+    name: "restore",
     label: "bring back",
+    thumbnail: "restore",
     task: "anonymize",
     path: "v1/restore",
     fields: {},
     controls: ["needed_passcode", "decoy"],
   },
 ];
+
+const RESERVED = WITHOUT_MODEL.map(({ thumbnail }) => thumbnail);
 
 function choiceOf(model) {
   const { name, task } = model;
@@ -65,7 +72,9 @@ function choiceOf(model) {
   const title = [model.task_note, model.licence && `Licence: ${model.licence}`];
   return {
     id: name,
+    name,
     label: name,
+    thumbnail: THUMBNAILS.has(name) && !RESERVED.includes(name) ? name : null,
     title: title.filter(Boolean).join("\n"),
     task,
     path: `v1/${task}`,
@@ -81,8 +90,8 @@ function tile(choice, onChoose) {
     chosen = choice.id;
     onChoose(choice);
   };
-  const picture = THUMBNAILS.has(choice.id)
-    ? make("img", { src: `page/thumbnails/${choice.id}.jpg`, alt: "", width: 96, height: 96 })
+  const picture = choice.thumbnail
+    ? make("img", { src: `page/thumbnails/${choice.thumbnail}.jpg`, alt: "", width: 96, height: 96 })
     : make("span", { className: "blank", textContent: choice.label[0], ariaHidden: "true" });
   const caption = make("span", { className: "caption" }, choice.label);
   return make("label", { className: "tile", title: choice.title ?? "" }, input, picture, caption);

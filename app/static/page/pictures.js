@@ -76,9 +76,9 @@ async function run() {
   try {
     await guarded(place, async () => {
       checkSize(photo, maxBytes);
-      const { id, path } = choice; // another one may be chosen meanwhile
+      const { name, path } = choice; // another one may be chosen meanwhile
       const response = await send(path, { method: "POST", body: wish(), signal });
-      setAnswer(await fileOf(response, id));
+      setAnswer(await fileOf(response, name));
       byId("compare").scrollIntoView({ block: "nearest" });
       showOutcome(response, seconds());
       byId("status").textContent = `Done in ${duration(seconds())}`;
@@ -101,11 +101,11 @@ function wish() {
   return form;
 }
 
-async function fileOf(response, id) {
+async function fileOf(response, name) {
   const blob = await blobOf(response);
   const kind = blob.type.split("/")[1];
   const stem = photo.name.replace(/\.\w+$/, "") || "picture";
-  return new File([blob], `${stem}-${id}.${EXTENSIONS[kind] ?? kind}`, { type: blob.type });
+  return new File([blob], `${stem}-${name}.${EXTENSIONS[kind] ?? kind}`, { type: blob.type });
 }
 
 function setAnswer(file) {
