@@ -14,7 +14,7 @@ export function showBefore(url) {
   reset();
 }
 
-/** Show the picture that was made, over the photo. */
+/** Show the picture that was made, over the photo; none for null. */
 export function showAfter(url) {
   setAfter(url);
   byId("split").value = 50;

@@ -10,7 +10,6 @@ import { choosePhoto, startPhoto, tellLimits } from "./photo.js";
 import { guarded } from "./problems.js";
 
 const EXTENSIONS = { jpeg: "jpg", tiff: "tif" };
-const SHOWN_TYPES = /^image\/(jpeg|png|webp|avif|gif)$/;
 
 let photo = null;
 let choice = null;
@@ -81,7 +80,8 @@ async function run() {
       setAnswer(await fileOf(response, name));
       byId("compare").scrollIntoView({ block: "nearest" });
       showOutcome(response, seconds());
-      byId("status").textContent = `Done in ${duration(seconds())}`;
+      const how = isShown(answer) ? "" : ", to be downloaded: it cannot be shown here";
+      byId("status").textContent = `Done in ${duration(seconds())}${how}`;
     });
   } finally {
     clearInterval(ticking);
@@ -108,6 +108,9 @@ async function fileOf(response, name) {
   return new File([blob], `${stem}-${name}.${EXTENSIONS[kind] ?? kind}`, { type: blob.type });
 }
 
+/** Whether browsers show pictures of the type that a file has. */
+const isShown = ({ type }) => /^image\/(jpeg|png|webp|avif|gif)$/.test(type);
+
 function setAnswer(file) {
   answer = file;
   byId("download").hidden = byId("reuse").hidden = file === null;
@@ -118,7 +121,7 @@ function setAnswer(file) {
   const url = changeUrl("after", file);
   byId("download").href = url;
   byId("download").download = file.name;
-  if (SHOWN_TYPES.test(file.type)) showAfter(url);
+  showAfter(isShown(file) ? url : null);
 }
 
 function showButton(workingS = null) {
