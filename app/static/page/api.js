@@ -29,12 +29,17 @@ export class Problem extends Error {
   }
 }
 
-/** Throw the Problem that a file of more than `maxBytes` is: asked for it, the service would close
- * the connection before all is sent, and browsers then hide its answer. */
-export function checkSize(file, maxBytes) {
-  if (file.size <= maxBytes) return;
-  const detail = `It has ${bytes(file.size)}; the limit is ${bytes(maxBytes)}.`;
-  throw new Problem({ code: "upload_too_large", detail });
+/** Throw the Problem that a file has which cannot be sent. One of more than `maxBytes` would have
+ * its connection closed before all is sent; for that, and for a file that is no longer the one that
+ * was chosen, browsers give no other reason than for a service that is away. */
+export async function checkFile(file, maxBytes) {
+  if (file.size > maxBytes) {
+    const detail = `It has ${bytes(file.size)}; the limit is ${bytes(maxBytes)}.`;
+    throw new Problem({ code: "upload_too_large", detail });
+  }
+  await file.slice(0, 1).arrayBuffer().catch(() => {
+    throw new Problem({ code: "file_changed" });
+  });
 }
 
 /** What a fetch or the reading of an answer resolves to: either may break, and is a Problem then. */

@@ -1,6 +1,6 @@
 /** Training data: uploaded, looked at, deleted. */
 
-import { checkSize, getJson, latest, send, showPicture, upload } from "./api.js";
+import { checkFile, getJson, latest, send, showPicture, upload } from "./api.js";
 import { button, byId, bytes, make, takeDrops } from "./dom.js";
 import { guarded } from "./problems.js";
 
@@ -14,7 +14,12 @@ let onDatasets = () => {};
 /** Set the form up; `onList` gets every list of datasets that comes. */
 export function startDatasets(onList) {
   onDatasets = onList;
-  byId("dataset-file").onchange = (event) => take(event.target.files[0]);
+  const input = byId("dataset-file");
+  input.onchange = () => {
+    const [chosen] = input.files;
+    input.value = ""; // the same file can be chosen again
+    take(chosen);
+  };
   takeDrops(byId("dataset-drop"), take);
   byId("dataset-form").onsubmit = (event) => {
     event.preventDefault();
@@ -64,7 +69,7 @@ async function sendFile() {
   let dataset;
   try {
     dataset = await guarded(byId("dataset-problem"), async () => {
-      checkSize(sent, (await getJson("v1/limits")).max_dataset_bytes);
+      await checkFile(sent, (await getJson("v1/limits")).max_dataset_bytes);
       return upload(PATH, form, (share) => {
         progress.value = share;
         if (share === 1) progress.removeAttribute("value"); // every picture is looked at

@@ -1,6 +1,6 @@
 /** The view of pictures: a photo, a wish, an answer. */
 
-import { blobOf, checkSize, send } from "./api.js";
+import { blobOf, checkFile, send } from "./api.js";
 import { showChoices } from "./choices.js";
 import { showAfter, showBefore, startCompare } from "./compare.js";
 import { controlFields, showControls } from "./controls.js";
@@ -74,9 +74,10 @@ async function run() {
   byId("status").textContent = "Working…";
   try {
     await guarded(place, async () => {
-      checkSize(photo, maxBytes);
       const { name, path } = choice; // another one may be chosen meanwhile
-      const response = await send(path, { method: "POST", body: wish(), signal });
+      const body = wish();
+      await checkFile(photo, maxBytes);
+      const response = await send(path, { method: "POST", body, signal });
       setAnswer(await fileOf(response, name));
       byId("compare").scrollIntoView({ block: "nearest" });
       showOutcome(response, seconds());

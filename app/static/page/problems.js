@@ -79,6 +79,7 @@ export const WORDS = {
   internal_error: ["Something went wrong in the service.", "Try again; its log says more."],
   // The page's own
   unreachable: ["The service does not answer.", "See whether it runs, and try again."],
+  file_changed: ["This file is no longer the one that was chosen.", "Choose it again."],
   bad_json: ["The hyperparameters are not JSON.", "Correct or empty that field."],
 };
 
