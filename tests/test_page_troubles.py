@@ -246,3 +246,27 @@ def test_forced_colours(page: Page) -> None:
     outlines = "tiles => tiles.map((tile) => getComputedStyle(tile).outlineStyle)"
     for state, styles in (":checked", {"double"}), (":not(:checked)", {"none"}):
         assert set(page.locator(f".tile input{state} + *").evaluate_all(outlines)) == styles
+
+
+def test_a_version_that_is_refused_late(page: Page, troubled: Callable[..., None]) -> None:
+    """Serving all the same is offered for the version that was refused, beside its model alone."""
+    versions = [
+        {"version": n, "serving": n == 1, "promoted": n == 1, "sha256": "a" * 64, "gate": None}
+        | {"lineage": {"job": None}, "metrics": []}
+        for n in (1, 2)
+    ]
+    held: list[Route] = []
+    refusal = {"code": "gate_refused", "detail": "starry-night@2 did not pass the gate"}
+    anyway = page.get_by_role("button", name="all the same")
+    troubled("models/[a-z0-9-]+/versions", versions)
+    troubled("models/starry-night/promote", held.append)
+    page.get_by_role("link", name="Training").click()
+    for other, count in (("starry-night", 1), ("srresnet-x4", 0)):
+        page.get_by_label("Of the model").select_option("starry-night")
+        page.get_by_role("button", name="Let starry-night@2 serve", exact=True).click()
+        until(page, lambda: len(held) == 1)
+        page.get_by_label("Of the model").select_option(other)
+        page.get_by_role("heading", name=f"{other}@2").wait_for()
+        held.pop().fulfill(status=409, json=refusal)
+        page.locator("#versions-problem [data-code=gate_refused]").wait_for()
+        assert anyway.all_inner_texts() == ["Let starry-night@2 serve all the same"][:count]

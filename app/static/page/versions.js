@@ -115,12 +115,14 @@ async function change(name, work, remedies) {
 }
 
 function promote(name, version, force = false) {
-  const anyway = () => button("Let it serve all the same", () => promote(name, version, true));
-  return change(
-    name,
-    () => postJson(`v1/models/${name}/promote`, { version, force }),
-    (problem) => (problem.code === "gate_refused" ? [anyway()] : []),
-  );
+  const remedies = ({ code }) => {
+    const isShown = byId("versions-model").value === name; // another may be looked at meanwhile
+    if (code !== "gate_refused" || !isShown) return [];
+    const anyway = `Let ${name}@${version} serve all the same`;
+    return [button(anyway, () => promote(name, version, true))];
+  };
+  const promoting = () => postJson(`v1/models/${name}/promote`, { version, force });
+  return change(name, promoting, remedies);
 }
 
 const rollBack = (name) => change(name, () => postJson(`v1/models/${name}/rollback`));
