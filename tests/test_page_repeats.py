@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from browsing import PHOTO
+from stubs import DATASETS, JOBS, dataset, job, never, until
 from test_page import make
 from tiny import encoded, photo
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Route
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -74,3 +76,30 @@ def test_an_answer_that_browsers_cannot_show(page: Page) -> None:
     assert page.locator("#after").is_hidden()
     assert page.locator("#after").get_attribute("src") is None
     assert page.locator("#download").get_attribute("download") == "scan-starry-night.tif"
+
+
+def test_a_start_whose_answer_is_lost(page: Page, troubled: Callable[..., None]) -> None:
+    """A training is started once, however often its answer is lost; after it, another one is."""
+    keys: list[str] = []
+
+    def posted(route: Route) -> None:
+        if route.request.method != "POST":
+            route.fulfill(json=[])
+            return
+        keys.append(route.request.headers["idempotency-key"])
+        route.abort() if len(keys) < 3 else route.fulfill(status=202, json=job("mine", "queued"))
+
+    troubled(DATASETS, [dataset("pairs")])
+    troubled(JOBS, posted)
+    troubled(f"{JOBS}/mine", job("mine", "queued"))
+    troubled(f"{JOBS}/mine/events", never)
+    page.get_by_role("link", name="Training").click()
+    for count, name in enumerate(("pairs", "mine", "mine", "mine"), 1):
+        page.get_by_label("Call it").fill(name)
+        page.get_by_role("button", name="Start", exact=True).click()
+        until(page, lambda count=count: len(keys) == count)
+        page.locator("#job-send:enabled").wait_for()
+        assert page.locator("#job-problem [data-code=unreachable]").count() == (count < 3)
+    first, lost, same, another = keys
+    assert lost == same
+    assert len({first, same, another}) == 3

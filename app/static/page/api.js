@@ -79,9 +79,10 @@ const jsonOf = (response) => reached(response.json());
 export const getJson = async (path, signal) => jsonOf(await send(path, { signal }));
 
 /** What a POST with a JSON body, or none, answers. */
-export async function postJson(path, body) {
-  const json = { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } };
-  return jsonOf(await send(path, { method: "POST", ...(body === undefined ? {} : json) }));
+export async function postJson(path, body, headers = {}) {
+  const type = body === undefined ? {} : { "Content-Type": "application/json" };
+  const options = { method: "POST", body: JSON.stringify(body), headers: { ...type, ...headers } };
+  return jsonOf(await send(path, options));
 }
 
 /** Show a picture in an <img>, which could not ask for it itself, as it sends no key. It can be

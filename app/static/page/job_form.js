@@ -9,6 +9,7 @@ const DIRECTED = ["paired", "unpaired"];
 
 let datasets = [];
 let models = [];
+let asked = { text: null, id: null }; // the request whose answer is due
 
 /** Set the form up; `onJob` gets the job that was started. */
 export function startJobForm(onJob) {
@@ -18,7 +19,7 @@ export function startJobForm(onJob) {
     event.preventDefault();
     byId("job-send").disabled = true;
     try {
-      const job = await guarded(byId("job-problem"), () => postJson("v1/training-jobs", request()));
+      const job = await guarded(byId("job-problem"), startJob);
       if (job) onJob(job);
     } finally {
       byId("job-send").disabled = false;
@@ -67,6 +68,16 @@ function showBases() {
   const options = names.map((name) => new Option(name, name));
   byId("job-base").replaceChildren(new Option("nothing", ""), ...options);
   byId("job-base").value = names.includes(before) ? before : "";
+}
+
+/** Ask for the training. Where the answer to that is lost, asking again gives the same training. */
+async function startJob() {
+  const body = request();
+  const text = JSON.stringify(body);
+  if (text !== asked.text) asked = { text, id: crypto.getRandomValues(new Uint32Array(4)).join("-") };
+  const job = await postJson("v1/training-jobs", body, { "Idempotency-Key": asked.id });
+  asked = { text: null, id: null };
+  return job;
 }
 
 /** What the form says, as POST /v1/training-jobs takes it; throws Problem. */
