@@ -270,3 +270,34 @@ def test_a_version_that_is_refused_late(page: Page, troubled: Callable[..., None
         held.pop().fulfill(status=409, json=refusal)
         page.locator("#versions-problem [data-code=gate_refused]").wait_for()
         assert anyway.all_inner_texts() == ["Let starry-night@2 serve all the same"][:count]
+
+
+def test_a_place_in_the_queue(page: Page, troubled: Callable[..., None]) -> None:
+    """The place of a training in the queue is asked for again and again, until it is shown no more.
+
+    A refusal for the time being is waited out.
+    """
+    asked: list[Route] = []
+
+    def told(route: Route) -> None:
+        asked.append(route)
+        if len(asked) == 2:
+            route.fulfill(status=503, json={"code": "busy"})
+        else:
+            route.fulfill(json=job("facades", "queued") | {"position": 5 - len(asked)})
+
+    troubled(JOBS, [job("facades", "queued"), job("edges")])
+    for name in ("facades", "edges"):
+        troubled(f"{JOBS}/{name}", told if name == "facades" else job(name))
+        troubled(f"{JOBS}/{name}/events", never)
+    page.clock.install()
+    page.get_by_role("link", name="Training").click()
+    page.locator("#job").get_by_text("queued, number 4").wait_for()
+    page.clock.fast_forward(5000)
+    until(page, lambda: len(asked) == 2)
+    page.clock.run_for(5000)
+    page.locator("#job").get_by_text("queued, number 2").wait_for()
+    page.get_by_role("button", name="edges").click()
+    page.locator("#job").get_by_text("running").wait_for()
+    page.clock.run_for(20_000)
+    assert len(asked) == 3

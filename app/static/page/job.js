@@ -7,6 +7,7 @@ import { follow } from "./events.js";
 import { guarded, showProblem } from "./problems.js";
 
 const ENDED = ["succeeded", "failed", "cancelled"];
+const PLACE_EVERY_MS = 5000;
 const SAMPLE_EVERY_MS = 250; // those of a training that is under way come all at once
 
 /** Show the job at `path` in `place` until it ends or `signal` aborts; resolves to the job as it
@@ -27,6 +28,19 @@ export async function followJob(place, path, signal, hooks) {
     signal,
   );
   return last;
+}
+
+/** Tell the job's place in the queue again and again until `signal` aborts: no event does. */
+async function followPlace(path, tell, signal) {
+  while (!signal.aborted) {
+    await new Promise((resolve) => setTimeout(resolve, PLACE_EVERY_MS));
+    try {
+      const { position } = await getJson(path, signal);
+      if (!signal.aborted) tell(position);
+    } catch (problem) {
+      if (!problem.isPassing) return; // who follows the events is told
+    }
+  }
 }
 
 function build(job, path, signal, again) {
@@ -51,10 +65,19 @@ function build(job, path, signal, again) {
     ...[head, progress, speed, trouble, curves.element, samples.element, verdict],
   );
 
+  const queueing = latest();
+  const showPlace = (place) => {
+    job.position = place;
+    state.textContent = place ? `queued, number ${place}` : "queued";
+  };
   const showState = (name) => {
-    const text = name === "queued" && job.position ? `queued, number ${job.position}` : name;
-    state.textContent = text;
+    const waiting = AbortSignal.any([signal, queueing()]);
+    state.textContent = name;
     state.className = `state ${name}`;
+    if (name === "queued") {
+      showPlace(job.position);
+      followPlace(path, showPlace, waiting);
+    }
     cancel.hidden = ENDED.includes(name);
     resume.hidden = !["failed", "cancelled"].includes(name);
   };
