@@ -301,3 +301,20 @@ def test_a_place_in_the_queue(page: Page, troubled: Callable[..., None]) -> None
     page.locator("#job").get_by_text("running").wait_for()
     page.clock.run_for(20_000)
     assert len(asked) == 3
+
+
+def test_an_event_that_is_none(page: Page) -> None:
+    """A connection with an event that cannot be read is given up before another one is made."""
+    given_up = page.evaluate("""async () => {
+      const {follow} = await import("./page/events.js");
+      const bad = new TextEncoder().encode('event: progress\\ndata: {"step": NaN}\\n\\n');
+      const signals = [];
+      window.fetch = async (path, {signal}) => {
+        signals.push(signal);
+        return new Response(new ReadableStream({start: (stream) => stream.enqueue(bad)}));
+      };
+      follow("events", () => {}, new AbortController().signal);
+      while (signals.length < 2) await new Promise((resolve) => setTimeout(resolve, 20));
+      return signals[0].aborted;
+    }""")
+    assert given_up

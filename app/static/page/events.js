@@ -1,6 +1,6 @@
 /** Server-sent events by fetch: EventSource cannot send a key. */
 
-import { send } from "./api.js";
+import { Problem, send } from "./api.js";
 
 const AGAIN_MS = 1000;
 const SILENT_MS = 45_000; // the service says something every 15 s
@@ -29,10 +29,11 @@ export async function follow(path, onEvent, signal) {
         if (event.kind === "end") return;
       }
     } catch (error) {
-      if (error.status < 500 && error.status !== 429) throw error;
+      if (error instanceof Problem && !error.isPassing) throw error;
       if (error.retryAfterS) waitMs = error.retryAfterS * 1000;
     } finally {
       clearTimeout(timer);
+      silence.abort(); // what came may have been no event, with more on its way
     }
     if (!signal.aborted) await new Promise((resolve) => setTimeout(resolve, waitMs));
   }
