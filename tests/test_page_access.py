@@ -1,0 +1,43 @@
+"""The page for people who hear it, see little contrast, have no pointer, or a small window."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from stubs import DATASETS, JOBS, dataset
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def luminance(colour: str) -> float:
+    """WCAG's relative luminance of a CSS colour, "rgb(1, 2, 3)"."""
+    shares = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def style(element: Locator, name: str) -> str:
+    return str(element.evaluate("(e, name) => getComputedStyle(e)[name]", name))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_fields_stand_out(page: Page, troubled: Callable[..., None], scheme: str) -> None:
+    """The border of every field has a contrast of 3 to 1 with the card and the field itself."""
+    troubled(DATASETS, [dataset("pairs")])
+    troubled(JOBS, [])
+    page.emulate_media(color_scheme=scheme)
+    page.get_by_role("link", name="Training").click()
+    card = page.locator("#training .card").first
+    for selector in ("#dataset-name", "#job-base", "#job-hyperparameters"):
+        field = page.locator(selector)
+        border = luminance(style(field, "borderTopColor"))
+        for ground in (card, field):
+            low, high = sorted((border, luminance(style(ground, "backgroundColor"))))
+            assert (high + 0.05) / (low + 0.05) >= 3
