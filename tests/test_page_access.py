@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stubs import DATASETS, JOBS, dataset
+from test_page import choose
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -41,3 +42,13 @@ def test_fields_stand_out(page: Page, troubled: Callable[..., None], scheme: str
         for ground in (card, field):
             low, high = sorted((border, luminance(style(ground, "backgroundColor"))))
             assert (high + 0.05) / (low + 0.05) >= 3
+
+
+def test_a_licence_is_text(page: Page, troubled: Callable[..., None]) -> None:
+    """The licence of the chosen model is text below the tiles; what needs no model has none."""
+    shown = {"version": 1, "task": "stylize", "family": "style", "channels_in": 3}
+    troubled("models", [{"name": "wave", "licence": "CC BY-SA"} | shown])
+    page.reload()
+    page.get_by_text("Licence: CC BY-SA").wait_for()
+    choose(page, "cover")
+    page.get_by_text("Licence").wait_for(state="hidden")

@@ -14,7 +14,7 @@ let picked = null; // by hand: models that are loaded later do not change it
 let chosen = null; // what onChoose was told last
 
 /** Build the tiles from GET /v1/models, keeping what was chosen or set; `onChoose` gets a choice
- * when it is another one: {id, name, label, path, fields, controls}. */
+ * when it is another one: {id, name, label, note, path, fields, controls}. */
 export function showChoices(models, onChoose) {
   const form = byId("wish");
   form.oninput = () => (picked = form.elements.choice.value);
@@ -38,6 +38,7 @@ const WITHOUT_MODEL = [
     id: "#cover",
     name: "cover",
     label: "cover",
+    note: "",
     thumbnail: "cover",
     task: "anonymize",
     path: "v1/anonymize",
@@ -48,6 +49,7 @@ const WITHOUT_MODEL = [
     id: "#restore",
     name: "restore",
     label: "bring back",
+    note: "",
     thumbnail: "restore",
     task: "anonymize",
     path: "v1/restore",
@@ -69,13 +71,13 @@ function choiceOf(model) {
     anonymize: () =>
       of({ model: name }, name === "face-surroundings" ? [] : ["needed_passcode"]),
   }[task]();
-  const title = [model.task_note, model.licence && `Licence: ${model.licence}`];
+  const note = [model.task_note, model.licence && `Licence: ${model.licence}`];
   return {
     id: name,
     name,
     label: name,
     thumbnail: THUMBNAILS.has(name) && !RESERVED.includes(name) ? name : null,
-    title: title.filter(Boolean).join("\n"),
+    note: note.filter(Boolean).join("\n"),
     task,
     path: `v1/${task}`,
     fields,
@@ -94,7 +96,7 @@ function tile(choice, onChoose) {
     ? make("img", { src: `page/thumbnails/${choice.thumbnail}.jpg`, alt: "", width: 96, height: 96 })
     : make("span", { className: "blank", textContent: choice.label[0], ariaHidden: "true" });
   const caption = make("span", { className: "caption" }, choice.label);
-  return make("label", { className: "tile", title: choice.title ?? "" }, input, picture, caption);
+  return make("label", { className: "tile", title: choice.note }, input, picture, caption);
 }
 
 function group(title, tiles) {

@@ -40,6 +40,7 @@ export function setModels(models) {
   shownNames = names;
   showChoices(models, (chosen) => {
     choice = chosen;
+    byId("choice-note").textContent = chosen.note;
     showControls(chosen.controls);
     showButton();
   });
