@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from stubs import DATASETS, JOBS, dataset
+from browsing import PHOTO
+from stubs import DATASETS, JOBS, dataset, until
 from test_page import choose
 
 if TYPE_CHECKING:
@@ -52,3 +53,19 @@ def test_a_licence_is_text(page: Page, troubled: Callable[..., None]) -> None:
     page.get_by_text("Licence: CC BY-SA").wait_for()
     choose(page, "cover")
     page.get_by_text("Licence").wait_for(state="hidden")
+
+
+def test_zoom_is_told_and_the_wheel_is_left(page: Page) -> None:
+    """The zoom has its level as its name, and over a whole picture the wheel scrolls the page."""
+    page.set_viewport_size({"width": 900, "height": 600})
+    page.locator("#photo-file").set_input_files(PHOTO)
+    page.locator("#compare").hover()
+    page.mouse.wheel(0, 300)
+    until(page, lambda: page.evaluate("scrollY") > 0)
+    page.locator("#compare").hover()
+    page.mouse.wheel(0, -300)
+    until(page, lambda: page.locator("#zoom-level").inner_text() != "fit")
+    page.get_by_role("button", name="Zoom in").click()
+    level = page.locator("#zoom-level").inner_text()
+    page.get_by_role("button", name=f"{level}: fit the picture").click()
+    page.get_by_role("button", name="Fit the picture", exact=True).wait_for()

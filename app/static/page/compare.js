@@ -77,10 +77,13 @@ function update() {
   style["--split"] = byId("split").value / 100;
   for (const [name, value] of Object.entries(style)) frame.style.setProperty(name, value);
   frame.classList.toggle("zoomed", view.zoom > 1);
-  byId("zoom-level").textContent = view.zoom > 1 ? `${Math.round(view.zoom * 100)} %` : "fit";
+  const level = view.zoom > 1 ? `${Math.round(view.zoom * 100)} %` : "fit";
+  byId("zoom-level").textContent = level;
+  byId("zoom-level").ariaLabel = view.zoom > 1 ? `${level}: fit the picture` : "Fit the picture";
 }
 
 function onWheel(event) {
+  if (event.deltaY > 0 && view.zoom === 1) return; // the page scrolls
   event.preventDefault();
   zoomBy(Math.exp(-event.deltaY / 400), event);
 }
