@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from browsing import PHOTO
-from stubs import DATASETS, JOBS, dataset, until
+from stubs import DATASETS, JOBS, dataset, job, picture, stream, until
 from test_page import choose
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, Route
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -69,3 +69,37 @@ def test_zoom_is_told_and_the_wheel_is_left(page: Page) -> None:
     level = page.locator("#zoom-level").inner_text()
     page.get_by_role("button", name=f"{level}: fit the picture").click()
     page.get_by_role("button", name="Fit the picture", exact=True).wait_for()
+
+
+def test_a_training_by_ear(page: Page, troubled: Callable[..., None]) -> None:
+    """Samples are told by their step; the focus stays at a training that goes on or stops."""
+    state = "failed"
+    steps = [("sample", {"step": step}) for step in (300, 600)]
+
+    def act(to: str) -> Callable[[Route], None]:
+        def acted(route: Route) -> None:
+            nonlocal state
+            state = to
+            route.fulfill(json=job("facades", to))
+
+        return acted
+
+    def events(route: Route) -> None:
+        stream(*steps, ("state", {"state": state}))(route)
+
+    troubled(JOBS, [job("facades", "failed")])
+    troubled(f"{JOBS}/facades", lambda route: route.fulfill(json=job("facades", state)))
+    troubled(f"{JOBS}/facades/events", events)
+    troubled(f"{JOBS}/facades/resume", act("running"))
+    troubled(f"{JOBS}/facades/cancel", act("cancelled"))
+    troubled(rf"{JOBS}/facades/samples/\d+\.png", picture)
+    page.get_by_role("link", name="Training").click()
+    slider = page.get_by_label("Step of the samples")
+    slider.wait_for()
+    assert slider.get_attribute("aria-valuetext") == "600"
+    slider.press("Home")
+    assert slider.get_attribute("aria-valuetext") == "300"
+    for button, then in (("Go on", "running"), ("Cancel", "cancelled")):
+        page.locator("#job").get_by_role("button", name=button, exact=True).press("Enter")
+        page.locator("#job h3").get_by_text(then).wait_for()
+        assert page.evaluate("document.activeElement.matches('#job h3')")

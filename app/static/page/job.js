@@ -11,11 +11,13 @@ const PLACE_EVERY_MS = 5000;
 const SAMPLE_EVERY_MS = 250; // those of a training that is under way come all at once
 
 /** Show the job at `path` in `place` until it ends or `signal` aborts; resolves to the job as it
- * ended. `hooks.again` is called with a job that was told to go on, `hooks.onState` at a start. */
+ * ended. `hooks.again` is called with a job that was told to go on, `hooks.onState` at a start;
+ * `hooks.isFocused` says that the focus was on what stood there before. */
 export async function followJob(place, path, signal, hooks) {
   const job = await getJson(path, signal);
   const parts = build(job, path, signal, hooks.again);
   place.replaceChildren(parts.element);
+  if (hooks.isFocused && document.activeElement === document.body) parts.title.focus();
   let last = null;
   await follow(
     `${path}/events`,
@@ -57,7 +59,7 @@ function build(job, path, signal, again) {
     const resumed = await act("resume");
     if (resumed && !signal.aborted) again(resumed);
   });
-  const title = make("h3", {}, job.name, " ", state);
+  const title = make("h3", { tabIndex: -1 }, job.name, " ", state);
   const head = make("div", { className: "row" }, title, cancel, resume);
   const element = make(
     "div",
@@ -78,8 +80,10 @@ function build(job, path, signal, again) {
       showPlace(job.position);
       followPlace(path, showPlace, waiting);
     }
+    const focused = document.activeElement;
     cancel.hidden = ENDED.includes(name);
     resume.hidden = !["failed", "cancelled"].includes(name);
+    if (focused === cancel && cancel.hidden) title.focus();
   };
   const tells = {
     state: (data) => showState(data.state),
@@ -104,7 +108,7 @@ function build(job, path, signal, again) {
     },
   };
   showState(job.state);
-  return { element, tell: (kind, data) => tells[kind]?.(data) };
+  return { element, title, tell: (kind, data) => tells[kind]?.(data) };
 }
 
 /** The sample pictures of a job, the newest of them unless somebody looks at another. */
@@ -129,6 +133,7 @@ class Samples {
     this.slider.hidden = this.steps.length < 2;
     if (isNewest) {
       this.slider.value = this.slider.max;
+      this.slider.ariaValueText = step;
       this.due ??= setTimeout(() => this.show(), SAMPLE_EVERY_MS);
     }
   }
@@ -137,6 +142,7 @@ class Samples {
     clearTimeout(this.due);
     this.due = null;
     const step = this.steps[Number(this.slider.value)];
+    this.slider.ariaValueText = step;
     const signal = AbortSignal.any([this.signal, this.asked()]);
     try {
       await showPicture(this.image, `${this.path}/samples/${step}.png`, signal);

@@ -56,8 +56,9 @@ export async function watchJob(job) {
   watched = job.id;
   openJobs();
   const hadEnded = job.finished_at !== null;
+  const isFocused = byId("job").contains(document.activeElement);
   await guarded(byId("job"), async () => {
-    const told = { again: watchJob, onState: openJobs };
+    const told = { again: watchJob, onState: openJobs, isFocused };
     const ended = await followJob(byId("job"), `${PATH}/${job.id}`, signal, told);
     if (!ended) return;
     openJobs();
