@@ -197,6 +197,23 @@ def test_given_boxes_take_the_place_of_what_is_found(faces_client: TestClient, m
     assert changed[:, 75:110].max() == 0
 
 
+def test_boxes_to_be_hidden_need_no_detector(
+    faces_client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is looked for in a given box whose every pixel goes."""
+    monkeypatch.delattr(Service, "detector")
+    answer = anonymize(faces_client, faces=BOX, method="solid")
+    assert (answer.status_code, answer.headers["x-faces"]) == (200, "1")
+
+
+def test_a_second_seal_is_refused(faces_client: TestClient) -> None:
+    """A picture with sealed faces is not sealed anew, which would lose them."""
+    sealed = anonymize(faces_client, passcode=PASSCODE)
+    again = anonymize(faces_client, sealed.content, passcode=PASSCODE, faces="[[0, 0, 20, 20]]")
+    assert_problem(again, 422, "invalid_parameter")
+    assert "restore it first" in again.json()["detail"]
+
+
 class Unsure(Detector):
     """Finds one face everywhere, and is not sure of it."""
 

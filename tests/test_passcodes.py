@@ -150,6 +150,17 @@ def test_attempts_are_counted_by_the_minute() -> None:
     attempts.take("client b", "picture 2")
 
 
+def test_a_refused_attempt_costs_nothing_else() -> None:
+    """Who asks for a picture that others have used up may still restore another one."""
+    attempts = Attempts(2)
+    for _ in range(2):
+        attempts.take("client a", "picture 1")
+    for _ in range(5):
+        with pytest.raises(TooManyAttempts):
+            attempts.take("client b", "picture 1")
+    attempts.take("client b", "picture 2")
+
+
 def test_success_counts_for_nothing() -> None:
     """Whoever knows the passcode may restore as often as wanted."""
     attempts = Attempts(2)

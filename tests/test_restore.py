@@ -210,6 +210,15 @@ def test_other_clients_cannot_guess_at_the_same_picture(client: TestClient) -> N
     assert restore(client, sealed()).status_code == 200
 
 
+def test_what_is_too_large_is_no_attempt(tmp_path: Path) -> None:
+    """A picture that the memory does not bear is refused as that, however often it comes."""
+    settings = tiny_settings(tmp_path, restore_attempts_per_minute=1, max_memory_bytes=100_000)
+    with TestClient(create_app(settings)) as small:
+        until_ready(small)
+        for _ in range(3):
+            assert_problem(restore(small, sealed()), 413, "image_too_large")
+
+
 def test_restoring_with_the_passcode_is_not_limited(client: TestClient) -> None:
     """Success counts for nothing."""
     file = sealed()

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from app.callers import Caller
-from app.errors import InvalidParameter, NoFace
-from app.faces.carriers import CARRIERS
+from app.errors import DeadlineExceeded, InvalidParameter, NoFace
+from app.faces.carriers import CARRIERS, carries
 from app.faces.finding import Pack, find_faces, find_faces_in, remake_face
 from app.faces.passcodes import STRONG, condition_bits, normalised
 from app.faces.sealing import Region, check_overlap, seal
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 
 _BYTES_PER_PIXEL = 8  # the picture, and what reading or reducing it takes
+_LEAST_SIDE_PX = 1 - 1e-6  # of a box; floats of 1 pixel come out shorter
 _SEALING_BYTES_PER_PIXEL = 14  # the faces, the file and its pixels once more
 
 
@@ -114,7 +115,8 @@ async def anonymize(
         answer_format = params.format or choose_format(header.format)
         if box is None:  # how a picture fits into a box is known once it is upright
             images.check_fits(header.height, header.width, answer_format)
-        _check_sealable(params, answer_format)
+        if params.passcode is not None:
+            await service.in_codecs(partial(_check_sealable, data, header.format, answer_format))
         if share:
             pixels = header.height * header.width
             share.resize(len(data) + _memory_bytes(pixels, params, answer_format))
@@ -149,7 +151,7 @@ async def anonymize(
     if model:
         await _remake(service, model, rgb, targets, params, deadline)
     else:
-        await service.in_codecs(partial(_obscure, rgb, targets, params.method))
+        await _obscure(service, rgb, targets, params.method, deadline)
     laps.end("forward")
 
     encoded = await service.in_codecs(
@@ -161,8 +163,7 @@ async def anonymize(
             partial(seal, encoded, answer_format, originals, passcode)
         )
         laps.end("seal")
-    name = model.version.name if model else params.method
-    service.metrics.observe(name, laps.seconds, 1)
+    service.metrics.observe(model.version.name if model else params.method, laps.seconds, 1)
     return Anonymized(
         data=encoded,
         format=answer_format,
@@ -206,11 +207,16 @@ def identity_generator(service: Service, name: str, caller: Caller) -> Served:
     return model
 
 
-def _check_sealable(params: AnonymizeParams, answer_format: Format) -> None:
-    if params.passcode is not None and answer_format not in CARRIERS:
+def _check_sealable(data: bytes, input_format: Format, answer_format: Format) -> None:
+    if answer_format not in CARRIERS:
         raise InvalidParameter(
             f"format: faces cannot travel in {answer_format}; with a passcode ask for "
             f"{', '.join(CARRIERS)}"
+        )
+    if carries(data, input_format):
+        raise InvalidParameter(
+            "image: it carries sealed faces already, which would be lost; restore it first, or "
+            "send the original with all boxes"
         )
 
 
@@ -250,11 +256,16 @@ async def _targets(
         faces = await find_faces(service, rgb, deadline)
         return [Target(face, Alignment.of_face(face, size), given=False) for face in faces]
     for left, top, right, bottom in params.faces:
-        if not (0 <= left <= right - 1 and right <= width):
-            raise InvalidParameter(f"faces: left and right must lie in order within 0..{width}")
-        if not (0 <= top <= bottom - 1 and bottom <= height):
-            raise InvalidParameter(f"faces: top and bottom must lie in order within 0..{height}")
-    found = await find_faces_in(service, rgb, params.faces, deadline)
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise InvalidParameter(
+                "faces: left and right, top and bottom must lie in order within the picture's "
+                f"{width} x {height} pixels"
+            )
+        if min(right - left, bottom - top) < _LEAST_SIDE_PX:
+            raise InvalidParameter("faces: a box has at least 1 pixel a side")
+    found: Sequence[Face | None] = [None] * len(params.faces)
+    if params.method == "generate":  # the others need no landmarks
+        found = await find_faces_in(service, rgb, params.faces, deadline)
     return [_in_given(box, face, size) for box, face in zip(params.faces, found, strict=True)]
 
 
@@ -320,7 +331,16 @@ def _config(model: Served) -> FaceConfig:
     return FaceConfig.model_validate(model.version.header.generator)
 
 
-def _obscure(rgb: Pixels, targets: list[Target], method: Method) -> None:
-    for target in targets:
-        left, top, right, bottom = hidden_region(target.face.box, *rgb.shape[:2])
+async def _obscure(
+    service: Service, rgb: Pixels, targets: list[Target], method: Method, deadline: float
+) -> None:
+    """Hide each target in the picture itself; raises DeadlineExceeded between two."""
+
+    def hide(box: Box) -> None:
+        left, top, right, bottom = hidden_region(box, *rgb.shape[:2])
         rgb[top:bottom, left:right] = WAYS[method](rgb[top:bottom, left:right])
+
+    for target in targets:
+        if time.monotonic() > deadline:
+            raise DeadlineExceeded("no answer within deadline_s")
+        await service.in_codecs(partial(hide, target.face.box))

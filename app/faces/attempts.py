@@ -25,13 +25,15 @@ class Attempts:
     def take(self, *names: str) -> None:
         """Count one attempt under each name; raises TooManyAttempts if one has had its share."""
         for name in names:
-            if not self._window.hit(self._limit, name):
+            if not self._window.test(self._limit, name):
                 ends_at = self._window.get_window_stats(self._limit, name).reset_time
                 raise TooManyAttempts(
                     f"at most {self._limit.amount} passcodes a minute are tried for a client and "
                     "for a picture (restore_attempts_per_minute)",
                     retry_after_s=ends_at - time.time(),
                 )
+        for name in names:  # where one is refused, no other has had an attempt
+            self._window.hit(self._limit, name)
 
     def give_back(self, *names: str) -> None:
         """Let an attempt that succeeded count for nothing."""

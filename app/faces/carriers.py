@@ -54,6 +54,11 @@ def carry(file: bytes, kind: Format, payload: bytes) -> bytes:
     return _WRITERS[kind](file, pieces)
 
 
+def carries(file: bytes, kind: Format) -> bool:
+    """Tell whether a file, which may be anything, has a payload or a part of one."""
+    return kind in CARRIERS and next(iter(_READERS[kind](file)), None) is not None
+
+
 def carried(file: bytes, kind: Format) -> bytes | None:
     """Return the payload of a file, or None if it carries none.
 

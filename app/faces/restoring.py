@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 Outcome = Literal["exact", "approximate", "undisclosed"]
 
 _BYTES_PER_PIXEL = 10  # the picture and two restored copies
+_READING_COPIES = 3  # of the file: itself, its seal read, and what that holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +82,17 @@ async def restore(
     header = await service.in_codecs(partial(images.read_header, data, limits))
     answer_format = params.format or choose_format(header.format)
     images.check_fits(header.height, header.width, answer_format)
+    if share:
+        share.resize(len(data) * _READING_COPIES)
     seal = await service.in_codecs(partial(seal_of, data, header.format))
     model = None
     if needs_generator(seal, params):
         model = _generator(service, params, caller)
     picture_name = seal.salt.hex() if seal else await service.in_codecs(partial(_hash, data))
     names = (client, f"picture {picture_name}")
-    service.restorations.take(*names)
     if share:
-        share.resize(len(data) + _memory_bytes(header, seal, answer_format))
-
+        share.resize(len(data) * _READING_COPIES + _memory_bytes(header, seal, answer_format))
+    service.restorations.take(*names)
     deadline = time.monotonic() + service.settings.deadline_s
     laps = Laps()
     picture = await service.in_codecs(partial(images.decode, data, limits))
