@@ -1,11 +1,14 @@
-"""A model's card: the facts in its file's header, as Markdown for people."""
+"""A model's card, the facts in its file's header: what they must be, and Markdown for people."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from models.checkpoint import Header
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+if TYPE_CHECKING:
+    from models.checkpoint import Header
 
 _FACTS = {
     "data": "Data",
@@ -17,6 +20,63 @@ _FACTS = {
     "hours": "Hours",
     "note": "Note",
 }
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Recipe(_Facts):
+    models: dict[str, str] = {}
+    features: str | None = None
+    objective: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+
+class _Lineage(_Facts):
+    owner: str | None = None
+
+
+class _Gate(_Facts):
+    passed: bool
+    reason: str
+
+
+class _Table(_Facts):
+    title: str
+    protocols: dict[str, str]
+    rows: Annotated[dict[str, dict[str, float | None]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> Self:
+        if any(row.keys() != self.protocols.keys() for row in self.rows.values()):
+            raise ValueError("a row has other figures than there are protocols")
+        return self
+
+
+class _Card(_Facts):
+    """What code reads of a card; whatever else may stand beside it."""
+
+    task_note: str = ""
+    licence: str = ""
+    stage: str = ""
+    regression_model: str = ""
+    evaluation: dict[str, Any] = {}
+    conventions: dict[str, Any] = {}
+    recipe: _Recipe = _Recipe()
+    lineage: _Lineage = _Lineage()
+    gate: _Gate | None = None
+    metrics: list[_Table] = []
+
+
+def check_card(card: dict[str, Any]) -> dict[str, Any]:
+    """Return `card`; raises ValueError naming every fact that those who read it could not use."""
+    try:
+        _Card.model_validate(card)
+    except ValidationError as error:
+        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ValueError("; ".join(faults)) from None
+    return card
 
 
 def markdown(header: Header) -> str:

@@ -10,14 +10,15 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from models.card import check_card
 from models.errors import InvalidCheckpoint
 from models.families import family
 from models.family import WEIGHTLESS, Config, Family
@@ -36,7 +37,7 @@ class Header(BaseModel):
         family: id of the family that builds the generator.
         generator: the family's hyperparameters.
         name: what the model is called where it was made.
-        card: facts for people and for the service: task_note, data, licence, metrics, ...
+        card: facts for people and for the service (`models.card`): task_note, data, metrics, ...
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,7 +46,7 @@ class Header(BaseModel):
     family: str
     generator: dict[str, Any]
     name: str = Field(pattern=NAME_PATTERN)
-    card: dict[str, Any] = Field(default_factory=dict)
+    card: Annotated[dict[str, Any], AfterValidator(check_card)] = Field(default_factory=dict)
 
     @property
     def stage(self) -> str:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from models.card import check_card
 from models.checkpoint import NAME_PATTERN
 from models.errors import InvalidRecipe
 from models.families import FAMILIES
@@ -177,7 +178,7 @@ class Recipe(Config):
     generator: dict[str, Any] = {}
     objective: dict[str, Any] = {}
     training: TrainingConfig
-    card: dict[str, Any] = {}
+    card: Annotated[dict[str, Any], AfterValidator(check_card)] = {}
 
     @model_validator(mode="after")
     def _check_family(self) -> Recipe:

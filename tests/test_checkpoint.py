@@ -80,6 +80,17 @@ def test_half_precision_storage(tmp_path: Path) -> None:
         ({"generator": CONFIG | {"blocks": 10**9}}, "blocks = 1000000000"),
         ({"generator": CONFIG | {"colour": "red"}}, "colour"),
         ({"name": "../../etc/passwd"}, "name"),
+        ({"card": {"task_note": 1}}, "task_note"),
+        ({"card": {"licence": ["CC0"]}}, "licence"),
+        ({"card": {"regression_model": None}}, "regression_model"),
+        ({"card": {"lineage": "from Bob"}}, "lineage"),
+        ({"card": {"lineage": {"owner": {}}}}, "lineage.owner"),
+        ({"card": {"recipe": None}}, "recipe"),
+        ({"card": {"recipe": {"objective": "none"}}}, "recipe.objective"),
+        ({"card": {"gate": {"passed": "yes", "reason": ""}}}, "gate.passed"),
+        ({"card": {"gate": {"passed": True}}}, "gate.reason"),
+        ({"card": {"metrics": {}}}, "metrics"),
+        ({"card": {"metrics": [{"title": "t", "protocols": {"a": ""}, "rows": {"r": {}}}]}}, "row"),
     ],
 )
 def test_header_that_lies(tmp_path: Path, changes: dict[str, Any], message: str) -> None:

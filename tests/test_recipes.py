@@ -50,6 +50,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"data": {"kind": "paired", "train": ["a"], "crop_px": 40}}, r"data\.crop_px.*multiple of 32"),
     ({"data": {"kind": "paired", "train": ["a"], "max_load_px": 280}}, r"data\b.*max_load_px.*286"),
     ({"models": {"AtoB": "../escape"}}, r"models\.AtoB"),
+    ({"card": {"licence": ["CC0"]}}, r"^card: licence: [^\n]*$"),
     ({"colour": 1}, "colour"),
 ]
 
