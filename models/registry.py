@@ -6,14 +6,16 @@
     home/models/<name>/promoted              one version a line; the last one serves
 
 A version's card is part of its file. Who trained it writes there, beside what the recipe says,
-"lineage": what it was made from, {"job", "dataset", "base", "code"}, and whose it is ("owner"),
-"metrics", and "gate": how it compared with the version that served then (`models.evaluation.gate`).
+"lineage": what it was made from, {"job", "dataset", "base", "code"}, and whose it is ("owner": that
+of a name's first version counts for all), "metrics", and "gate": how it compared with the version
+that served then (`models.evaluation.gate`).
 
 Every change is one atomic file operation, so several processes can share a folder.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -35,7 +37,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One immutable set of weights; `promoted` tells whether "name" alone means this one."""
+    """One immutable set of weights.
+
+    Attributes:
+        promoted: whether "name" alone means this one.
+        owner: id of the key that the name belongs to, whatever this version's own card says; None
+            if it is everybody's.
+    """
 
     name: str
     version: int
@@ -43,6 +51,7 @@ class ModelVersion:
     header: Header
     sha256: str
     promoted: bool
+    owner: str | None
 
     @property
     def label(self) -> str:
@@ -53,11 +62,6 @@ class ModelVersion:
     def lineage(self) -> Mapping[str, Any]:
         """What it was made from, as far as its card says: dataset, base, code."""
         return dict(self.header.card.get("lineage") or {})
-
-    @property
-    def owner(self) -> str | None:
-        """Id of the key that it was trained for; None if it is everybody's."""
-        return self.lineage.get("owner")
 
     @property
     def gate(self) -> Mapping[str, Any] | None:
@@ -75,6 +79,9 @@ class Registry:
         self._folder = home / "models"
         self._shipped = shipped
         self._facts: dict[tuple[Path, int, int], tuple[Header, str]] = {}
+        for name in sorted(self.shipped_names()):
+            if (self._folder / name / "1.safetensors").exists():
+                log.warning("%s@1 was published here; the %s that ships is left out", name, name)
 
     def list(self) -> list[ModelVersion]:
         """Return every version, by name and number; damaged files are logged and left out."""
@@ -149,7 +156,7 @@ class Registry:
             self.check_gate(found)
         earlier = tuple(v for v in self._history(name) if v != version)
         self._write_history(name, (*earlier, version))
-        return self.resolve(name)
+        return self.resolve(found.label)  # which may have been deleted meanwhile
 
     def previous(self, name: str) -> ModelVersion:
         """Return what `rollback` would promote; raises ModelNotFound if there is none."""
@@ -176,7 +183,10 @@ class Registry:
             raise ModelProtected(f"{name}@{version} ships with Anamorph and stays")
         if found.promoted:
             raise ModelProtected(f"{name}@{version} is promoted; promote another one first")
-        found.path.rename(found.path.with_suffix(".deleted"))
+        try:
+            found.path.rename(found.path.with_suffix(".deleted"))
+        except FileNotFoundError as error:
+            raise ModelNotFound(f"{found.label} was deleted meanwhile") from error
         write_atomically(found.path.with_suffix(".deleted"), lambda target: target.touch())
 
     def _names(self) -> set[str]:
@@ -206,7 +216,7 @@ class Registry:
         }
         shipped = self._shipped / f"{name}.safetensors"
         if shipped.exists():
-            files[1] = shipped
+            files.setdefault(1, shipped)  # a published version is never another one
         return files
 
     def _known_files(self, name: str) -> dict[int, Path]:
@@ -248,6 +258,20 @@ class Registry:
         return history[-1] if history else None
 
     def _describe(self, name: str, version: int, path: Path) -> ModelVersion:
+        header, sha256 = self._facts_of(path)
+        promoted = version == self._promoted(name)
+        return ModelVersion(name, version, path, header, sha256, promoted, self._owner(name))
+
+    def _owner(self, name: str) -> str | None:
+        """Whose the first version is that can be read."""
+        for _, path in sorted(self._files(name).items()):
+            with contextlib.suppress(InvalidCheckpoint):
+                header, _ = self._facts_of(path)
+                owner: str | None = header.card.get("lineage", {}).get("owner")
+                return owner
+        return None
+
+    def _facts_of(self, path: Path) -> tuple[Header, str]:
         try:
             stat = path.stat()
         except OSError as error:
@@ -255,5 +279,4 @@ class Registry:
         key = (path, stat.st_mtime_ns, stat.st_size)
         if key not in self._facts:
             self._facts[key] = read_header(path), file_sha256(path)
-        header, sha256 = self._facts[key]
-        return ModelVersion(name, version, path, header, sha256, version == self._promoted(name))
+        return self._facts[key]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +16,13 @@ from models.registry import Registry
 CONFIG = {"base_channels": 2, "blocks": 1}
 
 
-def write_model(path: Path) -> Path:
+def write_model(path: Path, **card: Any) -> Path:
     """Write new random weights."""
     kind = family("style")
     generator = kind.build_generator(kind.generator_config(**CONFIG))
-    save_generator(path, generator, Header(family="style", generator=CONFIG, name="wave"))
+    save_generator(
+        path, generator, Header(family="style", generator=CONFIG, name="wave", card=card)
+    )
     return path
 
 
@@ -64,6 +67,27 @@ def test_shipped_models(registry: Registry, tmp_path: Path, source: Path) -> Non
         registry.delete("wave", 1)
 
 
+def test_a_published_version_stays_beside_a_new_shipped_model(
+    registry: Registry, tmp_path: Path, source: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was published under a name that ships later goes on serving, and the log tells."""
+    registry.publish(source, "wave")
+    registry.promote("wave", 1)
+    write_model(tmp_path / "weights" / "wave.safetensors")
+    after = Registry(tmp_path / "home", shipped=tmp_path / "weights")
+    assert "wave@1" in caplog.text
+    assert after.resolve("wave").path.read_bytes() == source.read_bytes()
+
+
+def test_owner(registry: Registry, tmp_path: Path, source: Path) -> None:
+    """A name belongs to the owner of its first version, whatever the cards of others say."""
+    registry.publish(source, "wave")
+    theirs = write_model(tmp_path / "theirs.safetensors", lineage={"owner": "ann"})
+    assert registry.publish(theirs, "wave").owner is None
+    assert registry.publish(theirs, "udnie").owner == "ann"
+    assert registry.publish(source, "udnie").owner == "ann"
+
+
 def test_rollback(registry: Registry, source: Path) -> None:
     """Rolling back promotes what was promoted before, until nothing is left to go back to."""
     for _ in range(3):
@@ -87,6 +111,27 @@ def test_delete(registry: Registry, source: Path) -> None:
     with pytest.raises(ModelNotFound):
         registry.resolve("wave@2")
     assert registry.publish(source, "wave").version == 3
+
+
+def test_a_version_deleted_meanwhile(registry: Registry, source: Path) -> None:
+    """A version that is gone before it is promoted or deleted is not found; no other is named."""
+    for _ in range(3):
+        registry.publish(source, "wave")
+    registry.promote("wave", 1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            registry, "check_gate", lambda found: registry.delete(found.name, found.version)
+        )
+        with pytest.raises(ModelNotFound):
+            registry.promote("wave", 3)
+    assert registry.resolve("wave").version == 1
+    found = registry.resolve("wave@2")
+    registry.delete("wave", 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "resolve", lambda _: found)
+        with pytest.raises(ModelNotFound):
+            registry.delete("wave", 2)
 
 
 def test_versions_survive_a_restart(registry: Registry, tmp_path: Path, source: Path) -> None:
