@@ -109,6 +109,15 @@ def read_header(path: Path) -> Header:
     return _read(path, tensors=False)[0]
 
 
+def has_header(path: Path) -> bool:
+    """Tell whether a file claims to be of this format; one that does not may be imported."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _METADATA_KEY in (file.metadata() or {})
+    except (SafetensorError, OSError, ValueError):
+        return False
+
+
 def amend_card(path: Path, facts: Mapping[str, Any]) -> None:
     """Replace facts of a file's card, such as "metrics"; the weights stay bit for bit.
 

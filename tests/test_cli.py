@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,8 @@ from typer.testing import CliRunner, Result
 
 import app.engines
 from app.cli import app as commands
+from models.checkpoint import amend_card
+from models.registry import Registry
 from tiny import encoded, photo, publish_models
 
 
@@ -146,6 +151,40 @@ def test_models_are_imported_and_listed(tmp_path: Path) -> None:
     assert "night@1: style, does stylize" in result.output
     listed = anamorph("models", "list").output
     assert listed.startswith("* night@1")
+
+
+def test_an_import_belongs_to_nobody(tmp_path: Path) -> None:
+    """Whose a file was does not count: a new model is everybody's, a further version its name's."""
+    home = Path(os.environ["ANAMORPH_HOME"])
+    publish_models(home, ("starry-night",))
+    registry = Registry(home, tmp_path / "no weights")
+    file = shutil.copyfile(registry.resolve("starry-night").path, tmp_path / "bobs.safetensors")
+    amend_card(file, {"lineage": {"owner": "ann"}})
+    registry.publish(file, "anns")
+    amend_card(file, {"lineage": {"owner": "bob", "base": "wave@1"}})
+    for name, owner in (("night", None), ("starry-night", None), ("anns", "ann")):
+        result = anamorph("models", "import", file, "--name", name)
+        assert result.exit_code == 0, result.output
+        assert "bob" not in result.output
+        found = registry.resolve(name)
+        assert (found.owner, found.lineage.get("owner")) == (owner, owner)
+        assert found.lineage["base"] == "wave@1"
+
+
+@pytest.mark.parametrize(("key", "value"), [("card", {"licence": ["CC0"]}), ("format", 2)])
+def test_a_header_that_is_not_understood_is_told(tmp_path: Path, key: str, value: Any) -> None:
+    """A file of this project that says what it should not is refused for that, not as foreign."""
+    home = Path(os.environ["ANAMORPH_HOME"])
+    publish_models(home, ("starry-night",))
+    source = Registry(home, tmp_path).resolve("starry-night")
+    header = source.header.model_dump() | {key: value}
+    save_file(
+        load_file(source.path), tmp_path / "odd.safetensors", {"anamorph": json.dumps(header)}
+    )
+    result = anamorph("models", "import", tmp_path / "odd.safetensors", "--name", "odd")
+    assert (result.exit_code, key in result.output) == (1, True)
+    assert "layout" not in result.output
+    assert "odd@" not in anamorph("models", "list").output
 
 
 def test_foreign_checkpoints_are_imported(tmp_path: Path, shared: Path) -> None:

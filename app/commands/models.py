@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -49,24 +50,27 @@ def import_model(
 ) -> None:
     """Publish and promote a checkpoint (.safetensors, .pth, .pt, .model), also of other projects.
 
-    Nothing in the file is executed. What is not understood is named.
+    Nothing in the file is executed. What is not understood is named. Whose the file was where it
+    was made does not matter: a new model is everybody's, a further version its model's owner's.
     """
+    from app.callers import OPERATOR
     from app.installation import open_registry
-    from models.checkpoint import load_generator, read_header, save_generator
-    from models.errors import AnamorphError, InvalidCheckpoint
+    from app.visible import owner_of_next
+    from models.checkpoint import has_header, load_generator, save_generator
+    from models.errors import AnamorphError
     from models.importers import import_foreign
 
     with errors_as_text(), tempfile.TemporaryDirectory() as folder:
-        try:
-            read_header(file)
-        except InvalidCheckpoint:  # not this project's format
-            loaded = import_foreign(file)
-            file = Path(folder) / "model.safetensors"
-            save_generator(file, loaded.module, loaded.header.model_copy(update={"name": name}))
-        else:
+        copy = Path(folder) / "model.safetensors"
+        if has_header(file):
             loaded = load_generator(file)
+            shutil.copyfile(file, copy)
+        else:
+            loaded = import_foreign(file)
+            save_generator(copy, loaded.module, loaded.header.model_copy(update={"name": name}))
         registry = open_registry(settings_from())
-        version = registry.publish(file, name)
+        _give(copy, owner_of_next(registry, name, OPERATOR))
+        version = registry.publish(copy, name)
         try:
             _try_out(version)
         except AnamorphError:
@@ -74,8 +78,18 @@ def import_model(
             raise
         registry.promote(name, version.version, force=True)  # asked for in so many words
         typer.echo(f"{name}@{version.version}: {loaded.family.id}, does {loaded.family.task.value}")
-        for key, value in (loaded.header.card | loaded.config.model_dump()).items():
+        for key, value in (version.header.card | loaded.config.model_dump()).items():
             typer.echo(f"  {key}: {value}")
+
+
+def _give(file: Path, owner: str | None) -> None:
+    """Make a file the owner's, or nobody's; one that is so already stays as it is."""
+    from models.checkpoint import amend_card, read_header
+
+    lineage = read_header(file).card.get("lineage", {})
+    if lineage.get("owner") != owner:
+        others = {key: value for key, value in lineage.items() if key != "owner"}
+        amend_card(file, {"lineage": others | ({"owner": owner} if owner else {})})
 
 
 def _try_out(version: ModelVersion) -> None:
