@@ -152,9 +152,14 @@ class Settings(BaseSettings):
     )
 
     @model_validator(mode="after")
-    def _one_way(self) -> Self:
+    def _no_contradictions(self) -> Self:
         if self.require_keys and self.insecure:
             raise ValueError("require_keys and insecure contradict each other")
+        if self.drain_s > self.shutdown_timeout_s:
+            raise ValueError(
+                f"drain_s = {self.drain_s:g} is longer than shutdown_timeout_s = "
+                f"{self.shutdown_timeout_s}, after which the port closes in any case"
+            )
         return self
 
 

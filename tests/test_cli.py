@@ -79,6 +79,22 @@ def test_mistakes_are_told_in_a_line(tmp_path: Path, source: Path, arguments, wo
     assert not (tmp_path / "out.png").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("DRAIN_S", "31", "drain_s = 31 is longer than shutdown_timeout_s = 30"),
+    ],
+)
+def test_mistaken_settings_are_told(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    """A setting that could not work is refused in a line that says why."""
+    monkeypatch.setenv(f"ANAMORPH_{name}", value)
+    result = anamorph("models", "list")
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert words in result.output
+
+
 def test_what_there_is_is_told(tmp_path: Path, source: Path) -> None:
     """A misspelt model is answered with those there are, a GPU that is missing in so many words."""
     publish_models(Path(os.environ["ANAMORPH_HOME"]), ("facades", "starry-night"))
