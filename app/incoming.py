@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from app.errors import StorageFull
 
 _PREFIX, _LOCK = ".incoming-", ".lock"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -35,7 +35,7 @@ def incoming_folder(root: Path) -> Iterator[Path]:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise StorageFull("the disk with the service's folder is full") from error
         raise
     finally:

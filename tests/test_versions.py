@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 import app.engines
+import models.registry
 import tiny
 from app.cli import app as commands
 from app.main import create_app
@@ -104,6 +106,19 @@ def test_promote_and_roll_back(client: TestClient, registry: Registry) -> None:
     client.post(f"{NIGHT}/promote", json={"version": 1})
     client.post(f"{NIGHT}/rollback")
     assert client.post(f"{NIGHT}/rollback").json()["code"] == "model_not_found"
+
+
+def test_a_full_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A promotion that the disk has no room to record is a 507, and changes nothing."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(models.registry, "write_atomically", full)
+        response = client.post(f"{NIGHT}/promote", json={"version": 1})
+    assert (response.status_code, response.json()["code"]) == (507, "storage_full")
+    assert answering(client) == "starry-night@2"
 
 
 def test_two_roll_backs_at_once(client: TestClient, registry: Registry, home: Path) -> None:

@@ -66,7 +66,7 @@ async def list_versions(name: Name, service: ServiceDep, caller: AnyKey) -> list
     ]
 
 
-@router.post("/{name}/promote", responses=problems(404, 409, 422))
+@router.post("/{name}/promote", responses=problems(404, 409, 422, 507))
 async def promote(
     name: Name, promotion: Promotion, service: ServiceDep, caller: Train
 ) -> ModelSummary:
@@ -89,7 +89,7 @@ async def promote(
     return ModelSummary(**_summary(await service.catalog.switch(find, record)))
 
 
-@router.post("/{name}/rollback", responses=problems(404, 422))
+@router.post("/{name}/rollback", responses=problems(404, 422, 507))
 async def rollback(name: Name, service: ServiceDep, caller: Train) -> ModelSummary:
     """Let the version serve that was promoted before the present one; answers once it does."""
     await _check_own(service, name, caller)
@@ -100,7 +100,9 @@ async def rollback(name: Name, service: ServiceDep, caller: Train) -> ModelSumma
     return ModelSummary(**_summary(served))
 
 
-@router.delete("/{name}/versions/{version}", status_code=204, responses=problems(404, 409, 422))
+@router.delete(
+    "/{name}/versions/{version}", status_code=204, responses=problems(404, 409, 422, 507)
+)
 async def delete_version(
     name: Name,
     version: Annotated[int, Path(ge=1, le=MAX_VERSION, examples=[2])],
