@@ -245,6 +245,16 @@ def test_a_dataset_in_use_stays(store: DatasetStore, stored: Dataset) -> None:
     stored.verify()
 
 
+def test_a_dataset_is_deleted_once(store: DatasetStore, stored: Dataset) -> None:
+    """Of two deletions at the same time the later one finds no dataset."""
+
+    def meanwhile(id_: str) -> None:
+        store.delete(id_, OPERATOR, unused)
+
+    with pytest.raises(DatasetNotFound):
+        store.delete(stored.id, OPERATOR, meanwhile)
+
+
 @pytest.mark.parametrize("id_", ["", ".", "..", "../x", "0" * 15, "0" * 16, "G" * 16, "a/../b"])
 def test_ids_are_no_paths(store: DatasetStore, stored: Dataset, id_: str) -> None:
     """Only what looks like an id is looked for."""

@@ -150,7 +150,10 @@ class DatasetStore:
         if user := using(id):
             raise DatasetInUse(f"dataset {id} is in use by the training job {user}")
         with self.incoming() as incoming:
-            folder.rename(incoming / "deleted")
+            try:
+                folder.rename(incoming / "deleted")
+            except FileNotFoundError as error:  # by another request
+                raise DatasetNotFound("there is no such dataset") from error
 
     def incoming(self) -> AbstractContextManager[Path]:
         """Give a new folder on the datasets' disk; it is removed at the end, or after a kill."""
