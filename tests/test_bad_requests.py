@@ -285,6 +285,14 @@ def test_odd_multipart(client: TestClient, send: dict[str, Any], status: int, co
     assert_problem(client.post("/v1/upscale", **send), status, code)
 
 
+@pytest.mark.parametrize("field", ["faces", "model", r"\ud800"])
+def test_fields_that_are_no_text(client: TestClient, field: str) -> None:
+    """A field or name that its charset makes half a surrogate pair is a parameter that is wrong."""
+    sent = multipart(part(), part(rb"\ud800", f'name="{field}"'.encode()))
+    sent["headers"]["Content-Type"] += "; charset=unicode_escape"
+    assert_problem(client.post("/v1/anonymize", **sent), 422, "invalid_parameter")
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -114,7 +114,10 @@ class AnonymizeParams(ImageParams):
     @field_validator("faces", mode="before")
     @classmethod
     def _parsed(cls, value: Any) -> Any:
-        return from_json(value) if isinstance(value, str) else value
+        try:
+            return from_json(value) if isinstance(value, str) else value
+        except TypeError as error:  # lone surrogates, which some charsets of a form can bring
+            raise ValueError("it is no text") from error
 
 
 class RestoreParams(ImageParams):
