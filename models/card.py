@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from models.faults import faults_of
+
 if TYPE_CHECKING:
     from models.checkpoint import Header
 
@@ -74,8 +76,7 @@ def check_card(card: dict[str, Any]) -> dict[str, Any]:
     try:
         _Card.model_validate(card)
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise ValueError("; ".join(faults)) from None
+        raise ValueError("; ".join(faults_of(error))) from None
     return card
 
 

@@ -22,6 +22,7 @@ from models.card import check_card
 from models.errors import InvalidCheckpoint
 from models.families import family
 from models.family import WEIGHTLESS, Config, Family
+from models.faults import faults_of
 from models.files import write_atomically
 
 NAME_PATTERN = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
@@ -178,7 +179,8 @@ def _read(path: Path, *, tensors: bool = True) -> tuple[Header, dict[str, Tensor
             names = file.keys() if tensors else []
             return header, {name: file.get_tensor(name) for name in names}
     except ValidationError as error:
-        raise InvalidCheckpoint(f"{path.name} has an unknown header: {error}") from error
+        wrong = "; ".join(faults_of(error))
+        raise InvalidCheckpoint(f"{path.name} has an unknown header: {wrong}") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise InvalidCheckpoint(f"{path.name} is no readable safetensors: {error}") from error
 
@@ -197,7 +199,8 @@ def _skeleton(
     try:
         config = kind.generator_config.model_validate(header.generator)
     except ValidationError as error:
-        raise InvalidCheckpoint(f"the hyperparameters are not {kind.id}'s: {error}") from error
+        wrong = "; ".join(faults_of(error))
+        raise InvalidCheckpoint(f"the hyperparameters are not {kind.id}'s: {wrong}") from error
     return kind, config, skeleton(kind, config)
 
 

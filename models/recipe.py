@@ -16,6 +16,7 @@ from models.checkpoint import NAME_PATTERN
 from models.errors import InvalidRecipe
 from models.families import FAMILIES
 from models.family import Config, channels
+from models.faults import faults_of
 
 _Decay = Annotated[float, Field(ge=0, lt=1)]
 
@@ -185,7 +186,7 @@ class Recipe(Config):
         if self.family not in FAMILIES:
             raise ValueError(f"no family is called {self.family!r}; there are {sorted(FAMILIES)}")
         checks = {"generator": self.generator_config, "objective": self.objective_config}
-        wrong = [fault for table, check in checks.items() for fault in _faults_of(check, table)]
+        wrong = [fault for table, check in checks.items() for fault in _faults_in(check, table)]
         kinds = self.objective_type().data_kinds
         if self.data.kind not in kinds:
             wanted = " or ".join(kinds)
@@ -286,22 +287,12 @@ def parse_recipe(table: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        raise InvalidRecipe("; ".join(_faults(error))) from error
+        raise InvalidRecipe("; ".join(faults_of(error))) from error
 
 
-def _faults_of(check: Callable[[], Any], table: str) -> list[str]:
+def _faults_in(check: Callable[[], Any], table: str) -> list[str]:
     try:
         check()
     except ValidationError as error:
-        return _faults(error, table)
+        return faults_of(error, table)
     return []
-
-
-def _faults(error: ValidationError, *tables: str) -> list[str]:
-    """One "table.key: what is wrong" for each fault; faults of the recipe as a whole say where."""
-    faults = []
-    for item in error.errors():
-        key = ".".join(map(str, (*tables, *item["loc"])))
-        text = item["msg"].removeprefix("Value error, ")
-        faults.append(f"{key}: {text}" if key else text)
-    return faults

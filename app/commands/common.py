@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from app.settings import Settings
 from models.errors import AnamorphError
+from models.faults import faults_of
 
 
 def settings_from(**overrides: Any) -> Settings:
@@ -24,8 +25,7 @@ def errors_as_text() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        for fault in error.errors():
-            typer.echo(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}", err=True)
+        typer.echo("\n".join(faults_of(error)), err=True)
         raise typer.Exit(2) from None
     except (AnamorphError, OSError) as error:
         typer.echo(str(error), err=True)

@@ -17,6 +17,7 @@ from models.errors import InvalidRecipe
 from models.evaluation.protocols import Pair
 from models.families.style.gatys import Start
 from models.family import Config
+from models.faults import faults_of
 from models.images import Pixels
 from models.pictures import Pictures, evenly_spaced, reduced, rgb_of
 from models.recipe import PairedData, Recipe, parse_recipe
@@ -100,9 +101,7 @@ def parse_test(kind: type[_Test], table: dict[str, Any]) -> _Test:
     try:
         return kind.model_validate(table)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors()
-        )
+        wrong = "; ".join(faults_of(error))
         raise InvalidRecipe(f"the card's [evaluation] table: {wrong}") from error
 
 
