@@ -19,9 +19,10 @@ import uvicorn
 from app.logs import configure_logs
 from app.main import create_app
 from app.retraining.supervisor import Supervisor
-from app.settings import Settings, child_environment
+from app.settings import Settings, child_environment, unknown_variables
 
 _GRACE_S = 10.0  # beyond shutdown_timeout_s, for what no thread can be made to leave
+_MAX_STALL_TIMEOUT_MS = 2**31 - 1  # that the option can have: 24 days
 
 log = structlog.get_logger()
 
@@ -52,7 +53,7 @@ class _Server(uvicorn.Server):
         """Listen; what is accepted inherits the socket's options."""
         await super().startup(sockets)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-            stall_timeout_ms = round(1000 * self._stall_timeout_s)
+            stall_timeout_ms = round(min(1000 * self._stall_timeout_s, _MAX_STALL_TIMEOUT_MS))
             for listening in (each for server in self.servers for each in server.sockets):
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stall_timeout_ms)
 
@@ -92,6 +93,8 @@ def _exit_at_the_latest(seconds: float) -> None:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; a worker beside it has then left a checkpoint."""
     configure_logs(settings.log_level)
+    if unknown := unknown_variables():
+        log.warning("no settings, and ignored", variables=unknown)
     app = create_app(settings)
     command = [sys.executable, "-m", "app.cli", "worker", "--until-stdin-closes"]
     worker = Supervisor(command, child_environment(settings), settings.shutdown_timeout_s)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, FilePath, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic.types import PathType
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
 
 _MIB = 1024**2
 _GIB = 1024**3
+_PREFIX = "ANAMORPH_"
+_ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:[0-9]+)?")
+_USUAL_PORT = re.compile(r"(?<=^http:)(.+):80$|(?<=^https:)(.+):443$")
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -26,19 +31,32 @@ def _three_quarters_of_memory() -> int | None:
     return memory * 3 // 4
 
 
+def _expanded(path: Path) -> Path:
+    """Only a shell expands a leading ~, and not every variable comes from one."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+
+
+_Path = Annotated[Path, AfterValidator(_expanded)]
+
+
 class Settings(BaseSettings):
     """Frozen; arguments win over the environment, the environment over the defaults.
 
     Only this module reads the environment. Sizes are in bytes or pixels, times as their names say.
     """
 
-    model_config = SettingsConfigDict(env_prefix="ANAMORPH_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid"
+    )
 
-    home: Path = Field(
+    home: _Path = Field(
         default_factory=lambda: Path.home() / ".anamorph",
         description="The one folder that holds everything the service keeps.",
     )
-    shipped_weights: Path = Field(
+    shipped_weights: _Path = Field(
         Path(models.__file__).parent / "weights",
         description="Models beside those in `home`; a folder that is empty or absent has none.",
     )
@@ -56,7 +74,6 @@ class Settings(BaseSettings):
     )
     cors_origins: str = Field(
         "",
-        pattern=r"^(https?://[^\s/,]+(,https?://[^\s/,]+)*)?$",
         description="Web pages that may ask from a browser: https://example.org, with commas.",
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -93,11 +110,10 @@ class Settings(BaseSettings):
     database_url: str | None = Field(
         None,
         repr=False,
-        pattern="^(sqlite|postgresql)",
         description="Of the queue of jobs; by default an SQLite file in `home`.",
     )
-    vgg16: Path | None = Field(None, description="VGG16 weights, for training and evaluation.")
-    face_detector: FilePath | None = Field(
+    vgg16: _Path | None = Field(None, description="VGG16 weights, for training and evaluation.")
+    face_detector: Annotated[_Path, PathType("file")] | None = Field(
         None, description="ONNX file of YuNet, to find faces instead of the MTCNN that is built in."
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -151,6 +167,30 @@ class Settings(BaseSettings):
         0.0, ge=0, description="How long /readyz is 503 at least before the port closes."
     )
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _as_browsers_send_them(cls, given: str) -> str:
+        origins = given.lower().split(",") if given else []
+        for origin in origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin such as https://example.org")
+        return ",".join(_USUAL_PORT.sub(r"\1\2", origin) for origin in origins)
+
+    @field_validator("database_url")
+    @classmethod
+    def _check_database(cls, url: str | None) -> str | None:
+        if url is not None:
+            from sqlalchemy.engine import make_url  # late, as most commands ask no database
+            from sqlalchemy.exc import SQLAlchemyError
+
+            try:
+                kind = make_url(url).get_backend_name()
+            except (SQLAlchemyError, ValueError):
+                kind = ""
+            if kind not in ("postgresql", "sqlite"):
+                raise ValueError("it is not of the form postgresql://user:password@host/database")
+        return url
+
     @model_validator(mode="after")
     def _no_contradictions(self) -> Self:
         if self.require_keys and self.insecure:
@@ -163,7 +203,13 @@ class Settings(BaseSettings):
         return self
 
 
+def unknown_variables() -> list[str]:
+    """Return the names in the environment that look like settings and are none."""
+    known = {_PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(n for n in os.environ if n.upper().startswith(_PREFIX) and n.upper() not in known)
+
+
 def child_environment(settings: Settings) -> dict[str, str]:
     """Return the environment in which a child process has the same settings as this one."""
     given = settings.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    return os.environ | {f"ANAMORPH_{name.upper()}": str(value) for name, value in given.items()}
+    return os.environ | {f"{_PREFIX}{name.upper()}": str(value) for name, value in given.items()}

@@ -175,6 +175,20 @@ def test_only_configured_pages_may_ask(client: TestClient, tmp_path: Path) -> No
     assert allowed not in unconfigured.get("/healthz", headers={"Origin": ORIGIN}).headers
 
 
+def test_configured_pages_are_written_as_browsers_do() -> None:
+    """Origins may be given in capitals and with the usual port, which a browser never sends."""
+    given = "HTTPS://Pages.Example:443,http://a.example:80,https://a.example:80,http://[::1]:3000"
+    kept = "https://pages.example,http://a.example,https://a.example:80,http://[::1]:3000"
+    assert Settings(cors_origins=given).cors_origins == kept
+
+
+def test_where_the_home_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ANAMORPH_HOME may begin with a tilde; an empty one is as good as none."""
+    for given, home in (("~/data", Path.home() / "data"), ("", Path.home() / ".anamorph")):
+        monkeypatch.setenv("ANAMORPH_HOME", given)
+        assert Settings().home == home
+
+
 def test_limits_are_told(client: TestClient, keys: dict[frozenset[Scope], str]) -> None:
     """`GET /v1/limits` answers the settings' limits to any key."""
     limits = client.get("/v1/limits", headers=bearing(keys[frozenset({Scope.INFER})])).json()

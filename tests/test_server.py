@@ -280,6 +280,16 @@ def test_the_log_tells_no_secrets(server: Server) -> None:
     assert "Traceback" not in text
 
 
+def test_odd_settings(tmp_path: Path) -> None:
+    """A service starts with a limit beyond the kernel's, and tells of settings that are none."""
+    server = Server(tmp_path, tmp_path / "log", upload_timeout_s="inf", prot=8000)
+    with server.ready():
+        pass
+    told = [json.loads(line) for line in server.log.read_text().splitlines()]
+    [warned] = [line for line in told if line["event"] == "no settings, and ignored"]
+    assert "ANAMORPH_PROT" in warned["variables"]
+
+
 def test_sigterm_lets_requests_finish(tmp_path: Path) -> None:
     """On SIGTERM the service answers what it has begun, then exits; all its log is JSON."""
     publish_models(tmp_path, ("srresnet-x4",))
