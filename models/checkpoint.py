@@ -153,14 +153,16 @@ def assemble(
     """Put a checked `state` into the skeleton `module`, as float32 and in evaluation mode.
 
     Raises:
-        InvalidCheckpoint: keys or shapes differ from the skeleton's, or a weight is not finite.
+        InvalidCheckpoint: keys, shapes or kinds of numbers differ from the skeleton's, or a weight
+            is not finite as float32.
     """
     _check_shapes(_shapes(state), module)
-    _check_finite(state)
+    _check_kinds(state, module)
     # Copied, as some kernels round by how memory is aligned, and in a file it is as it comes.
     weights = {
         k: v.to(torch.float32, copy=True) if v.is_floating_point() else v for k, v in state.items()
     }
+    _check_finite(weights)  # as the network has them: what float64 holds may be too large
     module.load_state_dict(weights, assign=True)
     module.eval().requires_grad_(False)
     return LoadedGenerator(kind, config, module, header, sha256)
@@ -197,7 +199,8 @@ def _skeleton(
         if isinstance(value, int) and value > max(len(shapes), largest, 16):
             raise InvalidCheckpoint(f"{name} = {value} does not fit the tensors in the file")
     try:
-        config = kind.generator_config.model_validate(header.generator)
+        # Strict, as "9" or 9.0 would have passed the check above.
+        config = kind.generator_config.model_validate(header.generator, strict=True)
     except ValidationError as error:
         wrong = "; ".join(faults_of(error))
         raise InvalidCheckpoint(f"the hyperparameters are not {kind.id}'s: {wrong}") from error
@@ -221,6 +224,13 @@ def _check_shapes(found: Mapping[str, tuple[int, ...]], module: nn.Module) -> No
         problems.sort()
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise InvalidCheckpoint(f"the weights do not fit: {'; '.join(problems[:5])}{more}")
+
+
+def _check_kinds(state: Mapping[str, Tensor], module: nn.Module) -> None:
+    for key, value in module.state_dict().items():
+        found = state[key]
+        if found.is_floating_point() != value.is_floating_point() or found.is_complex():
+            raise InvalidCheckpoint(f"{key} holds {found.dtype} instead of {value.dtype}")
 
 
 def _check_finite(state: Mapping[str, Tensor]) -> None:

@@ -31,6 +31,7 @@ from models.errors import GateRefused, InvalidCheckpoint, ModelNotFound, ModelPr
 from models.files import write_atomically
 
 _KEPT_PROMOTIONS = 100
+_VERSION = re.compile(r"[0-9]{1,9}")
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +102,9 @@ class Registry:
         """Return "name" (its promoted version) or "name@version"; raises ModelNotFound."""
         name, _, number = reference.partition("@")
         files = self._known_files(name)
-        version = int(number) if number.isdecimal() else self._promoted(name)
-        if "@" in reference and not number.isdecimal():
-            raise ModelNotFound(f"{reference!r} is not name@version")
+        if "@" in reference and not _VERSION.fullmatch(number):
+            raise ModelNotFound(f"{reference[:100]!r} is not name@version")
+        version = int(number) if number else self._promoted(name)
         if version is None:
             raise ModelNotFound(f"no version of {name!r} is promoted; there are: {sorted(files)}")
         if version not in files:

@@ -78,6 +78,7 @@ def test_half_precision_storage(tmp_path: Path) -> None:
         ({"generator": CONFIG | {"blocks": 2}}, "blocks.1.conv1.bias is missing"),
         ({"generator": CONFIG | {"channels": 16}}, "instead of"),
         ({"generator": CONFIG | {"blocks": 10**9}}, "blocks = 1000000000"),
+        ({"generator": CONFIG | {"channels": "1000000000000000000"}}, "channels: .*integer"),
         ({"generator": CONFIG | {"colour": "red"}}, "colour"),
         ({"name": "../../etc/passwd"}, "name"),
         ({"card": {"task_note": 1}}, "task_note"),
@@ -112,6 +113,26 @@ def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     with pytest.raises(InvalidCheckpoint, match="not finite"):
         save_generator(path, generator, header)
     assert load_generator(path).header == header
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        (torch.int8, 1),
+        (torch.bool, True),
+        (torch.complex64, 1),
+        (torch.float8_e4m3fn, torch.nan),
+        (torch.float64, 1e300),
+    ],
+)
+def test_weights_of_other_kinds(tmp_path: Path, dtype: torch.dtype, value: complex) -> None:
+    """A file whose weights are no real numbers, or none that float32 can hold, is refused."""
+    path = tmp_path / "tiny.safetensors"
+    save_tiny(path)
+    state = {key: torch.full_like(v, value, dtype=dtype) for key, v in load_file(path).items()}
+    save_file(state, path, {"anamorph": read_header(path).model_dump_json()})
+    with pytest.raises(InvalidCheckpoint, match=r"holds"):
+        load_generator(path)
 
 
 def test_file_without_header(tmp_path: Path) -> None:

@@ -178,7 +178,8 @@ def test_names(registry: Registry, source: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reference", ["none", "wave@2", "wave@x", "wave@", "../wave", "wave@1@1", ""]
+    "reference",
+    ["none", "wave@2", "wave@x", "wave@", "../wave", "wave@1@1", "", f"wave@{'9' * 5000}"],
 )
 def test_unknown_references(registry: Registry, source: Path, reference: str) -> None:
     """A reference to nothing is a ModelNotFound that says what there is."""
