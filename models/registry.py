@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from models.errors import GateRefused, InvalidCheckpoint, ModelNotFound, ModelPr
 from models.files import write_atomically
 
 _KEPT_PROMOTIONS = 100
+_PUBLISHING = ".publishing."
+_PUBLISHED_WITHIN_S = 3600.0
 _VERSION = re.compile(r"[0-9]{1,9}")
 
 log = logging.getLogger(__name__)
@@ -126,9 +129,10 @@ class Registry:
                 f"{name!r} is no model name: up to 64 of a-z 0-9 . _ - between letters or digits"
             )
         load_generator(path)
+        self._sweep()
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".publishing.") as copy:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=_PUBLISHING) as copy:
             with path.open("rb") as source:
                 shutil.copyfileobj(source, copy)
             copy.flush()
@@ -225,6 +229,13 @@ class Registry:
         if not files:
             raise ModelNotFound(f"there is no model {name!r}; there are: {self._known()}")
         return files
+
+    def _sweep(self) -> None:
+        """Remove what publishing by killed processes left; a copy under way is younger."""
+        for copy in self._folder.glob(f"*/{_PUBLISHING}*"):
+            with contextlib.suppress(FileNotFoundError):  # it has just been published
+                if time.time() - copy.stat().st_mtime > _PUBLISHED_WITHIN_S:
+                    copy.unlink()
 
     def _claim(self, name: str, copy: Path) -> int:
         """Give the copied file the next free number; a link never replaces another's file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,17 @@ def test_concurrent_publishing(registry: Registry, source: Path) -> None:
         published = list(pool.map(lambda _: registry.publish(source, "wave").version, range(8)))
     assert sorted(published) == list(range(1, 9))
     assert not list(source.parent.glob("home/models/wave/.*"))
+
+
+def test_what_a_killed_process_left_is_removed(registry: Registry, source: Path) -> None:
+    """A copy that nobody published goes with the next publication, unless it may be under way."""
+    folder = registry.publish(source, "wave").path.parent
+    left, under_way = folder / ".publishing.a", folder / ".publishing.b"
+    for copy in (left, under_way):
+        copy.touch()
+    os.utime(left, (0, 0))
+    registry.publish(source, "udnie")
+    assert list(folder.glob(".*")) == [under_way]
 
 
 def test_a_damaged_file_is_never_published(registry: Registry, tmp_path: Path) -> None:
