@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import random
@@ -12,6 +13,7 @@ import tracemalloc
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -172,6 +174,21 @@ def test_junk_is_ignored_and_other_files_are_named(tmp_path: Path) -> None:
     assert {path.name for path in found.files.values()} == {"000000", "000001"}
 
 
+def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder in it that its owner keeps shut is told instead of being left out."""
+    (shut := tmp_path / "source" / "shut").mkdir(parents=True)
+    scan = os.scandir
+
+    def denied(path: Any) -> Any:
+        if Path(path) == shut:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", denied)  # root, as which tests may run, is denied nothing
+    with pytest.raises(InvalidDataset, match="shut"):
+        unpack(tmp_path / "source", _empty(tmp_path), LIMITS)
+
+
 def test_a_folder_is_taken_like_a_zip(tmp_path: Path) -> None:
     """A folder gives what its zip would give; links in it are named and not followed."""
     source = tmp_path / "source"
@@ -183,7 +200,7 @@ def test_a_folder_is_taken_like_a_zip(tmp_path: Path) -> None:
     os.mkfifo(source / "pipe.jpg")
     found = unpack(source, _empty(tmp_path), LIMITS)
     assert list(found.files) == ["A/1.jpg"]
-    assert set(found.skipped) == {"notes.txt", "link.jpg", "pipe.jpg"}
+    assert set(found.skipped) == {"notes.txt", "link.jpg", "pipe.jpg", "up"}
     assert (source / "A" / "1.jpg").read_bytes() == b"one"
 
 

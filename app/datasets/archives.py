@@ -234,8 +234,12 @@ def _entries(archive: zipfile.ZipFile) -> Iterator[_Entry]:
 
 
 def _walk(root: Path) -> Iterator[_Entry]:
-    for folder, _, names in os.walk(root):
-        for name in names:
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, folders, names in os.walk(root, onerror=fail):
+        linked = [name for name in folders if Path(folder, name).is_symlink()]  # not walked into
+        for name in [*names, *linked]:
             path = Path(folder, name)
             status = path.lstat()
             size = status.st_size if stat.S_ISREG(status.st_mode) else None
