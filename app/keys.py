@@ -89,10 +89,15 @@ class KeyStore:
     ) -> tuple[Key, str]:
         """Make a key; return it and its text, which is kept nowhere.
 
-        Raises InvalidParameter without a scope, KeysUnavailable for a damaged file.
+        Raises InvalidParameter without a scope or for a name that is no text, KeysUnavailable for
+        a damaged file.
         """
         if not (granted := frozenset(scopes)):
             raise InvalidParameter("scope: a key has at least one")
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidParameter("name: it is not valid Unicode text") from error
         id_ = secrets.token_hex(6)
         text = f"{_PREFIX}_{id_}_{secrets.token_urlsafe(32)}"
         key = Key(

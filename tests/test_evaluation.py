@@ -220,7 +220,10 @@ def test_other_files_beside_a_model(tmp_path: Path, data: Path):
 
 
 def test_every_model_in_one_table(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
-    """`evaluate --all` compares all models; its page shows what they make of their test data."""
+    """`evaluate --all` compares all models; its page shows what they make of their test data.
+
+    Where nothing can be measured, the page stays as it was.
+    """
     monkeypatch.setenv("ANAMORPH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ANAMORPH_SHIPPED_WEIGHTS", str(tmp_path / "none"))
     registry = Registry(tmp_path / "home", tmp_path / "none")
@@ -243,6 +246,10 @@ def test_every_model_in_one_table(tmp_path: Path, data: Path, monkeypatch: pytes
     assert "its card has no figures" in recorded.output
     shown = CliRunner().invoke(commands, ["evaluate", "--all", "--recorded", *options])
     assert "KID" not in shown.output
+    assert page.read_text().count("](images/") == 2
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    wrong = ["--data", str(elsewhere), "--features", str(features), "--page", str(page)]
+    assert CliRunner().invoke(commands, ["evaluate", "--all", *wrong]).exit_code == 1
     assert page.read_text().count("](images/") == 2
 
 

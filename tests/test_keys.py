@@ -286,8 +286,14 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("revoke", key.id).exit_code == 0
     assert KeyStore(tmp_path).find(text) is None
     assert "revoked" in run("list").stdout
-    for wrong in (("create", "--scope", "everything"), ("create", "--scope", ""), ("revoke", "x")):
-        assert run(*wrong).exit_code == 1, wrong
+    for wrong in (
+        ("create", "--scope", "everything"),
+        ("create", "--scope", ""),
+        ("create", "--scope", "infer", "--name", "\udcff"),  # as a byte that is no UTF-8 comes
+        ("revoke", "x"),
+    ):
+        refused = run(*wrong)
+        assert (refused.exit_code, type(refused.exception)) == (1, SystemExit), wrong
 
 
 def test_the_commands_are_quick() -> None:

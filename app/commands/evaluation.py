@@ -179,6 +179,9 @@ def _compare_all(
         if not metrics:
             typer.echo(f"{name}: its card has no figures", err=True)
         figures += quality.figures_of(name, metrics)
+    if not figures and not pictures:  # a page that was good stays
+        typer.echo("there is nothing to show of any model", err=True)
+        raise typer.Exit(1)
     typer.echo(quality.as_text(figures))
     if page:
         page.write_text(quality.as_page(figures, pictures), "utf-8")
