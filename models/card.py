@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json, to_json
 
 from models.faults import faults_of
 
@@ -72,12 +73,16 @@ class _Card(_Facts):
 
 
 def check_card(card: dict[str, Any]) -> dict[str, Any]:
-    """Return `card`; raises ValueError naming every fact that those who read it could not use."""
+    """Return `card` as JSON can have it: null where a figure is not finite.
+
+    Raises ValueError naming every fact that those who read it could not use.
+    """
     try:
         _Card.model_validate(card)
     except ValidationError as error:
         raise ValueError("; ".join(faults_of(error))) from None
-    return card
+    plain: dict[str, Any] = from_json(to_json(card, inf_nan_mode="null"))
+    return plain
 
 
 def markdown(header: Header) -> str:

@@ -103,6 +103,16 @@ def test_header_that_lies(tmp_path: Path, changes: dict[str, Any], message: str)
         load_generator(path)
 
 
+def test_figures_that_are_not_finite(tmp_path: Path) -> None:
+    """A card's figures are such as every answer in JSON can hold."""
+    path = tmp_path / "tiny.safetensors"
+    save_tiny(path)
+    with safe_open(path, framework="pt") as file:
+        text = file.metadata()["anamorph"].replace('"CC0"', '"CC0", "hours": 1e999, "loss": NaN')
+    save_file(load_file(path), path, {"anamorph": text})
+    assert read_header(path).card == {"licence": "CC0", "hours": None, "loss": None}
+
+
 def test_weights_that_are_not_finite(tmp_path: Path) -> None:
     """A file with NaN weights is refused, and none is written."""
     path = tmp_path / "tiny.safetensors"
