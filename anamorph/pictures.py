@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PictureInput: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | Image"
 
 _PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
-_MULTIPLIED = {"La": "LA", "RGBa": "RGBA"}  # by their alpha; what they become
+_WITH_ALPHA = {"La": "LA", "PA": "RGBA", "RGBa": "RGBA"}  # what they become; all others RGB
 _OTHER_16_BIT = ("I;16B", "I;16L", "I;16N")  # which Pillow clips on their way to RGB
 
 
@@ -83,8 +83,7 @@ def _png(image: Image) -> bytes:
     if image.mode in ("I", "F"):
         raise TypeError(f"mode {image.mode} has no black and white of its own: convert the image")
     if image.mode not in _PNG_MODES:
-        has_alpha = image.mode == "PA"  # "A" is a colour of LAB
-        image = image.convert(_MULTIPLIED.get(image.mode) or ("RGBA" if has_alpha else "RGB"))
+        image = image.convert(_WITH_ALPHA.get(image.mode, "RGB"))
         options["icc_profile"] = None  # it described the colours of the other mode
     file = BytesIO()
     image.save(file, "PNG", compress_level=1, **options)

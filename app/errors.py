@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -109,6 +110,13 @@ class DatasetInUse(ServiceError):
 
 class StorageFull(ServiceError):
     """The disk with `home` is full; nothing was kept of the upload."""
+
+    @classmethod
+    def of(cls, error: OSError) -> StorageFull | None:
+        """Return what an operating system's error means, if it is this."""
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return None
+        return cls("the disk with the service's folder is full")
 
 
 class UploadTimeout(ServiceError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from filelock import FileLock, Timeout
 from app.errors import StorageFull
 
 _PREFIX, _LOCK = ".incoming-", ".lock"
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -35,8 +33,8 @@ def incoming_folder(root: Path) -> Iterator[Path]:
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
-        if error.errno in FULL:
-            raise StorageFull("the disk with the service's folder is full") from error
+        if full := StorageFull.of(error):
+            raise full from error
         raise
     finally:
         lock.unlink(missing_ok=True)

@@ -70,6 +70,10 @@ class Rates:
         if quota := account.compute_s_per_minute:
             self._meters[COMPUTE].spend(account.name, quota, seconds)
 
+    def limited(self) -> bool:
+        """Tell whether the account has any limit."""
+        return bool(_quotas())
+
     def headers(self) -> dict[str, str]:
         """Return draft-ietf-httpapi-ratelimit-headers-11's fields; none where nothing is limited.
 

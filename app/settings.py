@@ -17,7 +17,6 @@ _MIB = 1024**2
 _GIB = 1024**3
 _PREFIX = "ANAMORPH_"
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:[0-9]+)?")
-_USUAL_PORT = re.compile(r"(?<=^http:)(.+):80$|(?<=^https:)(.+):443$")
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
@@ -174,7 +173,8 @@ class Settings(BaseSettings):
         for origin in origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin such as https://example.org")
-        return ",".join(_USUAL_PORT.sub(r"\1\2", origin) for origin in origins)
+        ports = {"http": ":80", "https": ":443"}  # which browsers leave out
+        return ",".join(o.removesuffix(ports[o.partition(":")[0]]) for o in origins)
 
     @field_validator("database_url")
     @classmethod

@@ -11,16 +11,10 @@ from models.errors import ModelNotFound
 from models.registry import Registry
 
 
-def owner_of(registry: Registry, name: str) -> str | None:
-    """Return the id of the model's key, None if it is everybody's; raises ModelNotFound."""
-    versions = registry.versions(name)
-    return versions[0].owner if versions else None
-
-
 def check_visible(registry: Registry, name: str, caller: Caller) -> str | None:
     """Return the model's owner if the caller may use it; raises ModelNotFound as if it were not."""
     try:
-        owner = owner_of(registry, name)
+        owner = registry.owner(name)
     except ModelNotFound:
         if caller.sees_all:
             raise
@@ -36,7 +30,7 @@ def owner_of_next(registry: Registry, name: str, caller: Caller) -> str | None:
     Raises NameTaken if that would be neither the caller's nor one that they may change.
     """
     try:
-        owner = owner_of(registry, name)
+        owner = registry.owner(name)
     except ModelNotFound:
         return caller.key_id
     if not caller.owns(owner):

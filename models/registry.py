@@ -96,6 +96,11 @@ class Registry:
         self._known_files(name)
         return self._versions(name)
 
+    def owner(self, name: str) -> str | None:
+        """Return whose `name` is, as every version's `owner`; raises ModelNotFound."""
+        self._known_files(name)
+        return self._owner(name)
+
     def promotions(self) -> dict[str, int]:
         """Return the promoted version's number of every name that has one; reads no model file."""
         found = {name: self._promoted(name) for name in sorted(self._names())}

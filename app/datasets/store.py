@@ -39,6 +39,7 @@ from models.files import write_atomically
 log = logging.getLogger(__name__)
 
 _ID = re.compile("[0-9a-f]{16}")
+_UNKNOWN = "there is no such dataset"
 
 
 def open_datasets(settings: Settings) -> DatasetStore:
@@ -113,7 +114,7 @@ class DatasetStore:
         """Return the caller's dataset; raises DatasetNotFound, or InvalidDataset if damaged."""
         dataset = self._read(id)
         if not caller.owns(dataset.owner):
-            raise DatasetNotFound("there is no such dataset")
+            raise DatasetNotFound(_UNKNOWN)
         return dataset
 
     def list(self, caller: Caller) -> list[Dataset]:
@@ -153,7 +154,7 @@ class DatasetStore:
             try:
                 folder.rename(incoming / "deleted")
             except FileNotFoundError as error:  # by another request
-                raise DatasetNotFound("there is no such dataset") from error
+                raise DatasetNotFound(_UNKNOWN) from error
 
     def incoming(self) -> AbstractContextManager[Path]:
         """Give a new folder on the datasets' disk; it is removed at the end, or after a kill."""
@@ -174,7 +175,7 @@ class DatasetStore:
     def _folder(self, id: str) -> Path:  # noqa: A002
         folder = self.root / id
         if not _ID.fullmatch(id) or not folder.is_dir():
-            raise DatasetNotFound("there is no such dataset")
+            raise DatasetNotFound(_UNKNOWN)
         return folder
 
     def _read(self, id: str) -> Dataset:  # noqa: A002

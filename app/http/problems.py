@@ -22,7 +22,6 @@ from app import errors
 from app.error_codes import OUT_OF_MEMORY, Kind, kind_of
 from app.http.paths import path_of
 from app.http.problem_response import ProblemResponse
-from app.incoming import FULL
 from models import errors as model_errors
 from models.errors import AnamorphError
 
@@ -71,9 +70,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(OSError)
     async def _disk(request: Request, error: OSError) -> JSONResponse:
-        if error.errno not in FULL:
-            raise error
-        return problem_of(errors.StorageFull("the disk with the service's folder is full"))
+        if full := errors.StorageFull.of(error):
+            return problem_of(full)
+        raise error
 
     @app.exception_handler(MemoryError)
     @app.exception_handler(torch.OutOfMemoryError)

@@ -20,7 +20,7 @@ class LimitRates:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = path_of(scope)
-        limited = path.startswith("/v1/") and bool(self.rates.headers())
+        limited = path.startswith("/v1/") and self.rates.limited()
         if scope["type"] != "http" or not limited:
             await self.app(scope, receive, send)
             return

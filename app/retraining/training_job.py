@@ -25,7 +25,7 @@ from app.retraining.jobs import JobFailed
 from app.retraining.training_requests import model_key
 from app.schemas.training import TrainingRequest
 from app.settings import Settings
-from app.visible import name_taken, owner_of
+from app.visible import name_taken
 from models.checkpoint import amend_card
 from models.errors import AnamorphError, InvalidCheckpoint, ModelNotFound
 from models.evaluation.gate import gate
@@ -304,7 +304,7 @@ class TrainingJob:
     def _check_name(self) -> None:
         """Raise NameTaken if the name has become somebody else's since the job was submitted."""
         with contextlib.suppress(ModelNotFound):
-            if owner_of(self._registry, self._request.name) != self._model_owner:
+            if self._registry.owner(self._request.name) != self._model_owner:
                 raise name_taken(self._request.name)
 
     def _published(self) -> ModelVersion | None:
