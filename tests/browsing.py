@@ -55,7 +55,8 @@ class Camera:
         self.folder = folder
 
     def take(self, page: Page, name: str, *, whole: bool = False) -> None:
-        """Write what is to be seen now, or the whole page."""
+        """Write what is to be seen at the top of the page, or the whole page."""
         if self.folder:
+            page.evaluate("scrollTo(0, 0)")
             shot = Image.open(io.BytesIO(page.screenshot(full_page=whole)))
             shot.save(self.folder / f"page-{name}.webp", quality=84, method=6)

@@ -39,8 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-screenshots", action="store_true", help="rewrite docs/images/page-*")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin what takes minutes first, so that no process has it left at the end."""
+    if config.getoption("--update-screenshots"):
+        items[:] = [item for item in items if "camera" in getattr(item, "fixturenames", ())]
     for item in items:
         # Under pytest 9.2 schemathesis gives all operations of a test one id, and of tests with
         # the same id pytest-xdist runs the first alone.
