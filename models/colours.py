@@ -16,7 +16,8 @@ from PIL import Image, ImageCms
 _STRIP_ROWS = 256
 _SRGB_GAMMA = 0.45455
 _VISIBLE = [0] + [255] * 255  # lookup table: alpha -> not fully transparent
-_TIFF_BITS = 258
+_TIFF_BITS, _TIFF_PHOTOMETRY = 258, 262
+_WHITE_IS_ZERO = 0
 
 
 def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -32,12 +33,14 @@ def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 def _split_deep_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Scale 12, 16, 32-bit and floating-point grey to 8 bits, where `convert` would clip it."""
-    values = np.asarray(image)
+    values, tags = np.asarray(image), getattr(image, "tag_v2", {})
     to_8_bits = np.float64(255 / _white_level(image, values))
     grey = np.empty(values.shape, np.uint8)
     for top in range(0, len(values), _STRIP_ROWS):
         strip = values[top : top + _STRIP_ROWS] * to_8_bits
         grey[top : top + _STRIP_ROWS] = np.rint(np.nan_to_num(strip.clip(0, 255)))
+    if tags.get(_TIFF_PHOTOMETRY) == _WHITE_IS_ZERO:  # of 8 bits and fewer Pillow sees to it
+        grey = 255 - grey
     key = image.info.get("transparency")
     alpha = None if key is None else Image.fromarray((values != key).astype(np.uint8) * 255)
     return Image.fromarray(grey), alpha

@@ -167,6 +167,19 @@ def test_deep_grey_is_scaled(dtype: str, values: list[float], levels: list[int])
     assert picture.rgb.tolist() == [[[level] * 3 for level in levels]]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "white"), [("u1", 255), ("<u2", 65_535), ("<f4", 1)], ids=["8", "16", "float"]
+)
+def test_zero_is_white_where_a_tiff_says_so(dtype: str, white: int) -> None:
+    """Grey counted from white, as scanners may write it, is not negative, however many its bits."""
+    grey = Image.fromarray(np.array([[0, white / 5, white]], dtype))
+    black_is_zero, white_is_zero = (pack("<HHII", 262, 3, 1, kind) for kind in (1, 0))
+    data = save(grey, "tiff")
+    assert data.count(black_is_zero) == 1
+    picture = read(data.replace(black_is_zero, white_is_zero))
+    assert picture.rgb[0, :, 0].tolist() == [255, 204, 0]
+
+
 def test_16_bit_png_ramp_keeps_its_levels() -> None:
     """A 16-bit ramp has 256 levels after decoding, grey and RGB, not two."""
     ramp = np.arange(256, dtype=np.uint16) * 257
