@@ -16,8 +16,8 @@ from PIL import Image, ImageCms
 _STRIP_ROWS = 256
 _SRGB_GAMMA = 0.45455
 _VISIBLE = [0] + [255] * 255  # lookup table: alpha -> not fully transparent
-_TIFF_BITS, _TIFF_PHOTOMETRY = 258, 262
-_WHITE_IS_ZERO = 0
+_TIFF_BITS, _TIFF_PHOTOMETRY, _TIFF_SAMPLES = 258, 262, 339
+_WHITE_IS_ZERO, _UNSIGNED = 0, 1
 
 
 def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
@@ -34,6 +34,8 @@ def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 def _split_deep_grey(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Scale 12, 16, 32-bit and floating-point grey to 8 bits, where `convert` would clip it."""
     values, tags = np.asarray(image), getattr(image, "tag_v2", {})
+    if image.mode == "I" and tags.get(_TIFF_SAMPLES, (_UNSIGNED,)) == (_UNSIGNED,):
+        values = values.view(np.uint32)  # Pillow has no such mode
     to_8_bits = np.float64(255 / _white_level(image, values))
     grey = np.empty(values.shape, np.uint8)
     for top in range(0, len(values), _STRIP_ROWS):

@@ -180,6 +180,16 @@ def test_zero_is_white_where_a_tiff_says_so(dtype: str, white: int) -> None:
     assert picture.rgb[0, :, 0].tolist() == [255, 204, 0]
 
 
+def test_unsigned_32_bits_are_unsigned() -> None:
+    """The upper half of a 32-bit TIFF without a sign is bright, not black."""
+    levels = np.array([[0, 2**30, 2**31, 2**32 - 1]], "<u4")
+    signed, unsigned = (pack("<HHII", 339, 3, 1, kind) for kind in (2, 1))
+    data = save(Image.fromarray(levels.view("<i4")), "tiff")
+    assert data.count(signed) == 1
+    picture = read(data.replace(signed, unsigned))
+    assert picture.rgb[0, :, 0].tolist() == [0, 64, 128, 255]
+
+
 def test_16_bit_png_ramp_keeps_its_levels() -> None:
     """A 16-bit ramp has 256 levels after decoding, grey and RGB, not two."""
     ramp = np.arange(256, dtype=np.uint16) * 257
