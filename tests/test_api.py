@@ -92,6 +92,8 @@ def test_quality_makes_files_smaller(client: TestClient) -> None:
         ("image/png;q=0, image/*", "JPEG"),
         ("text/html, image/webp;q=0.3", "WEBP"),
         ("application/json;q=0.1, image/*", "PNG"),
+        ("image/*, image/png;q=0.1", "JPEG"),
+        ("application/*;q=0.1, */*;q=0.2", "PNG"),
     ],
 )
 def test_accept_is_negotiated(client: TestClient, accept: str, kind: str) -> None:
@@ -101,6 +103,22 @@ def test_accept_is_negotiated(client: TestClient, accept: str, kind: str) -> Non
     )
     assert opened(response).format == kind
     assert response.headers["vary"] == "Accept"
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        (["application/*"], "application/json"),
+        (["image/*;q=0, */*"], "application/json"),
+        (["text/html", "image/webp"], "image/webp"),
+        (["image/webp;q=0.1", "application/json"], "application/json"),
+    ],
+)
+def test_accept_is_read_as_a_whole(client: TestClient, accept: list[str], kind: str) -> None:
+    """A range within another decides for its types, and several Accept fields are one list."""
+    headers = [("Accept", value) for value in accept]
+    answer = client.post("/v1/upscale", content=encoded(photo(8, 8)), headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
 
 
 def test_json_holds_the_picture_and_how_it_came_about(client: TestClient) -> None:

@@ -37,7 +37,7 @@ async def answer_picture(
 
     Raises ClientLeft when the connection closes meanwhile, beside what reading and `work` raise.
     """
-    accept = accept or Accept(request.headers.get("accept"))
+    accept = accept or Accept(", ".join(request.headers.getlist("accept")))
     settings = service.settings
     service.rates.require_compute()
     service.batcher.ensure_room()

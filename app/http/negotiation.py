@@ -19,30 +19,32 @@ class Accept:
 
     def __init__(self, header: str | None) -> None:
         ranges = [_parse(part) for part in (header or "*/*").split(",")]
-        self._refused = {kind for kind, quality in ranges if quality == 0}
+        self._named = {kind for kind, _ in ranges}
         wanted = sorted((r for r in ranges if r[1] > 0), key=lambda r: -r[1])
         self._wanted = [(kind, quality) for kind, quality in wanted if self._serves(kind)]
         if not self._wanted:
             raise NotAcceptable(
                 f"this endpoint answers image/{', image/'.join(_FORMATS)} and application/json"
             )
-        self.as_json = self._wanted[0][0] == "application/json"
+        self.as_json = not self._images(self._wanted[0][0])
 
     def choose(self, input_format: Format) -> Format:
         """Return the input's format where it is among the most wanted, else the most wanted."""
-        images = [(k, q) for k, q in self._wanted if k != "application/json"]
-        if not images:
-            return input_format
-        best = [kind for kind, quality in images if quality == images[0][1]]
-        if any(self._matches(kind, input_format) for kind in best):
-            return input_format
-        return next(name for kind in best for name in _FORMATS if self._matches(kind, name))
+        images = [(self._images(kind), quality) for kind, quality in self._wanted]
+        images = [(names, quality) for names, quality in images if names]
+        best = [name for names, quality in images if quality == images[0][1] for name in names]
+        return input_format if input_format in best or not best else best[0]
 
     def _serves(self, kind: str) -> bool:
-        return kind == "application/json" or any(self._matches(kind, name) for name in _FORMATS)
+        return self._decides(kind, "application/json") or bool(self._images(kind))
 
-    def _matches(self, kind: str, name: Format) -> bool:
-        return kind in ("*/*", "image/*", f"image/{name}") and f"image/{name}" not in self._refused
+    def _images(self, kind: str) -> list[Format]:
+        return [name for name in _FORMATS if self._decides(kind, f"image/{name}")]
+
+    def _decides(self, kind: str, media_type: str) -> bool:
+        """Tell whether `kind` is the most specific of the ranges that cover a type."""
+        covering = (media_type, f"{media_type.partition('/')[0]}/*", "*/*")
+        return kind == next((each for each in covering if each in self._named), None)
 
 
 def _parse(part: str) -> tuple[str, float]:
