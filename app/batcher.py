@@ -83,9 +83,7 @@ class Batcher:
         if self._worker:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
-        for item in self._queue:
-            if not item.answer.done():
-                item.answer.set_exception(NotReady("the service is stopping"))
+        self._refuse(self._queue)
         await asyncio.to_thread(self._device_thread.shutdown)
 
     @property
@@ -209,7 +207,16 @@ class Batcher:
             # No loop variable: it would hold an item, and so its engine, until the next batch.
             self._queue = [item for item in self._queue if item not in batch]
             self._order.begin(batch[0].tag)
-            await self._run(batch)
+            try:
+                await self._run(batch)
+            except asyncio.CancelledError:
+                self._refuse(batch)
+                raise
+
+    def _refuse(self, items: Sequence[_Item]) -> None:
+        for item in items:
+            if not item.answer.done():
+                item.answer.set_exception(NotReady("the service is stopping"))
 
     def _ready_batch(self) -> list[_Item]:
         if not self._queue:
@@ -235,11 +242,6 @@ class Batcher:
         arguments = [item.argument for item in batch]
         try:
             values = await loop.run_in_executor(self._device_thread, batch[0].run, arguments)
-        except asyncio.CancelledError:
-            for item in batch:
-                if not item.answer.done():
-                    item.answer.set_exception(NotReady("the service is stopping"))
-            raise
         except Exception as error:  # noqa: BLE001 -- handed to whoever waits
             if len(batch) > 1:
                 for item in batch:

@@ -220,6 +220,32 @@ def test_closing_answers_everyone() -> None:
     asyncio.run(scenario())
 
 
+def test_closing_answers_a_batch_that_failed() -> None:
+    """Closing refuses the pictures of a failed batch, too, while they run one by one."""
+    one_by_one, gate = threading.Event(), threading.Event()
+
+    def engine(batch: Tensor) -> Tensor:
+        if len(batch) > 1:
+            raise ValueError("too many for this engine")
+        one_by_one.set()
+        gate.wait(5)
+        return batch
+
+    async def scenario() -> None:
+        batcher = await opened(max_batch=3)
+        submitted = (batcher.submit(engine, picture(value), 60) for value in range(3))
+        tasks = [asyncio.create_task(waiting) for waiting in submitted]
+        await until(one_by_one.is_set)
+        closing = asyncio.create_task(batcher.close())
+        async with asyncio.timeout(5):
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [NotReady] * 3
+        gate.set()
+        await closing
+
+    asyncio.run(scenario())
+
+
 def test_work_runs_alone_and_in_turn() -> None:
     """A call shares the device's thread with the batches and returns what its work returns."""
 
