@@ -113,10 +113,10 @@ async def _run(
         if share:
             share.resize(len(data) + _memory_bytes(plan, height, width, answer_format))
         seen_size = model.view.size(height, width)
-        pixels = math.prod(seen_size)
-        whole = model.view.small or pixels * model.scale**2 <= service.settings.whole_pixels
+        answered = math.prod(seen_size) * model.scale**2
+        whole = model.view.small or answered <= service.settings.whole_pixels
         tile_px = service.tile_px(model.scale)
-        foreseen_s = model.pace.seconds(pixels)
+        foreseen_s = model.pace.seconds(math.prod(model.rule.padded(*seen_size)))
         if not whole:
             pixels = work_pixels(*seen_size, tile_px, model.rule)
             queued = held.enter_context(service.large_queue.join(model.pace, pixels))
@@ -215,9 +215,12 @@ def _check_answer(
 def _memory_bytes(
     plan: Plan, height: int, width: int, answer_format: Format, *, transparent: bool = False
 ) -> int:
-    seen = height * width
-    made, answered = seen * plan.model.scale**2, math.prod(plan.size(height, width))
-    return generating_bytes(seen, made, answered, answer_format, transparent=transparent)
+    model, seen = plan.model, height * width
+    made, answered = seen * model.scale**2, math.prod(plan.size(height, width))
+    padded = math.prod(model.rule.padded(*model.view.size(height, width)))
+    return generating_bytes(
+        seen, made, answered, answer_format, transparent=transparent, margins=max(0, padded - seen)
+    )
 
 
 def _look(rgb: Pixels, model: Served, *, padded: bool) -> tuple[Pixels, Tensor]:

@@ -29,7 +29,13 @@ def encoding_bytes(pixels: int, answer_format: Format, *, transparent: bool) -> 
 
 
 def generating_bytes(
-    seen: int, made: int, answered: int, answer_format: Format, *, transparent: bool
+    seen: int,
+    made: int,
+    answered: int,
+    answer_format: Format,
+    *,
+    transparent: bool,
+    margins: int = 0,
 ) -> int:
     """Return what a picture takes of which a network makes an answer.
 
@@ -41,8 +47,10 @@ def generating_bytes(
         answered: those that are sent; where they are fewer, what was made is reduced to them.
         answer_format: what is sent.
         transparent: whether there is alpha.
+        margins: pixels that the network is shown beside the input's; most of a thin picture.
     """
     encoding = encoding_bytes(answered, answer_format, transparent=transparent)
     if answered < made:
         encoding += made * _PILLOW_BYTES + answered * _RGB_BYTES
-    return seen * _RGB_BYTES + made * _CANVAS_BYTES + max(seen * _TENSOR_BYTES, encoding)
+    tensor = (seen + margins) * _TENSOR_BYTES
+    return seen * _RGB_BYTES + made * _CANVAS_BYTES + max(tensor, encoding)

@@ -63,6 +63,21 @@ def test_a_picture_beyond_the_budget_is_refused_beforehand(
     assert served.status_code == 200
 
 
+def test_what_a_picture_is_padded_with_needs_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One row of pixels is foreseen to take as much as the 32 rows that the network is shown."""
+    publish_models(tmp_path, ("facades",))
+    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
+    with TestClient(create_app(tiny_settings(tmp_path, max_memory_bytes=500_000))) as client:
+        until_ready(client)
+        answers = [
+            client.post("/v1/translate?model=facades", content=encoded(photo(1, width), "jpeg"))
+            for width in (1000, 2000)
+        ]
+    assert [answer.status_code for answer in answers] == [200, 413]
+
+
 def test_what_is_reduced_needs_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a network for x4, an answer at x2 is foreseen to take more memory than one at x4."""
     publish_models(tmp_path, ("srresnet-x4",))
