@@ -111,7 +111,9 @@ async def _run(
         answer_format = plan.format or choose_format(header.format)
         _check_answer(service, plan, height, width, answer_format)
         if share:
-            share.resize(len(data) + _memory_bytes(plan, height, width, answer_format))
+            ways = ((height, width), (width, height))  # what is upright is not known yet
+            least = min(_memory_bytes(plan, *way, answer_format) for way in ways)
+            share.resize(len(data) + least)
         seen_size = model.view.size(height, width)
         answered = math.prod(seen_size) * model.scale**2
         whole = model.view.small or answered <= service.settings.whole_pixels
@@ -125,8 +127,9 @@ async def _run(
         height, width = picture.rgb.shape[:2]  # upright
         size = plan.size(height, width)
         images.check_fits(*size, answer_format)
-        if share and picture.alpha is not None:
-            needed = _memory_bytes(plan, height, width, answer_format, transparent=True)
+        if share:
+            transparent = picture.alpha is not None
+            needed = _memory_bytes(plan, height, width, answer_format, transparent=transparent)
             share.resize(len(data) + needed)
         seen, tensor = await service.in_codecs(lambda: _look(picture.rgb, model, padded=whole))
     laps.end("decode")

@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import app.engines
 from app.admission import Budget
@@ -76,6 +77,27 @@ def test_what_a_picture_is_padded_with_needs_memory(
             for width in (1000, 2000)
         ]
     assert [answer.status_code for answer in answers] == [200, 413]
+
+
+@pytest.mark.parametrize(("size", "status"), [("100x800", 413), ("800x100", 200)])
+def test_a_box_is_for_the_upright_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str, status: int
+) -> None:
+    """What a picture reduced into a box takes is the same whether EXIF turns it upright or not."""
+    publish_models(tmp_path, ("starry-night",))
+    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
+    upright, turned = photo(800, 100), photo(100, 800)
+    orientation = Image.Exif()
+    orientation[274] = 6
+    pictures = encoded(upright, "jpeg"), encoded(turned, "jpeg", exif=orientation)
+    form = {"model": "starry-night", "size": size, "output_format": "avif"}
+    with TestClient(create_app(tiny_settings(tmp_path, max_memory_bytes=2_500_000))) as client:
+        until_ready(client)
+        answers = [
+            client.post("/v1/images/edits", files={"image": picture}, data=form)
+            for picture in pictures
+        ]
+    assert [answer.status_code for answer in answers] == [status] * 2
 
 
 def test_what_is_reduced_needs_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
