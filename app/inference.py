@@ -190,13 +190,11 @@ async def _run_in_tiles(
 
     tile_px = service.tile_px(model.scale)
     picture = tensor[None]
-    try:
-        answer = await service.in_tiler(
-            lambda: run_tiled(model.engine, picture, model.rule, model.scale, tile_px, on_device),
-            queued.needs_s,
-        )
-    finally:
-        stopped.set()
+    answer = await service.in_tiler(
+        lambda: run_tiled(model.engine, picture, model.rule, model.scale, tile_px, on_device),
+        queued.needs_s,
+        stopped.set,
+    )
     return Done(answer, queued_s, ran_s, 1)
 
 

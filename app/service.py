@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
@@ -122,17 +122,34 @@ class Service:
     async def in_codecs(self, work: Callable[[], T]) -> T:
         """Run `work()` in one of the threads for decoding, encoding and other pixel work."""
         async with self._codec_turns.turn():
-            return await asyncio.get_running_loop().run_in_executor(self._codecs, work)
+            return await _to_its_end(self._codecs.submit(work))
 
     async def in_checker(self, work: Callable[[], T]) -> T:
         """Run `work()` in the thread that checks uploaded datasets."""
         return await asyncio.get_running_loop().run_in_executor(self._checker, work)
 
-    async def in_tiler(self, work: Callable[[], T], cost_s: float) -> T:
-        """Run `work()`, which takes about `cost_s`, where large pictures are cut into tiles."""
+    async def in_tiler(
+        self, work: Callable[[], T], cost_s: float, give_up: Callable[[], None]
+    ) -> T:
+        """Run `work()`, which takes about `cost_s`, where large pictures are cut into tiles.
+
+        When nobody waits for it any more, `give_up` is called, and is to end it.
+        """
         on_account = partial(copy_context().run, work)
         async with self._tiler_turns.turn(cost_s):
-            return await asyncio.get_running_loop().run_in_executor(self._tiler, on_account)
+            return await _to_its_end(self._tiler.submit(on_account), give_up)
+
+
+async def _to_its_end(running: Future[T], give_up: Callable[[], None] = lambda: None) -> T:
+    """Wait for a thread, cancelled or not: until it is done it has its place and its memory."""
+    waiting = asyncio.wrap_future(running)
+    try:
+        return await asyncio.shield(waiting)
+    except asyncio.CancelledError:
+        give_up()
+        if not running.cancel():  # it has begun
+            await asyncio.gather(waiting, return_exceptions=True)
+        raise
 
 
 def _failed(task: asyncio.Task[Any]) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ import app.engines
 from app.admission import Budget
 from app.errors import MemoryFull
 from app.main import create_app
+from app.service import Service
 from models.errors import ImageTooLarge
 from tiny import encoded, photo, publish_models, tiny_settings, until_ready
 
@@ -42,6 +45,41 @@ def test_who_could_never_fit_is_told_so() -> None:
         with pytest.raises(MemoryFull):
             second.resize(60)
         second.resize(40)
+
+
+@pytest.mark.parametrize("in_tiles", [False, True])
+def test_what_a_thread_works_on_is_held(tmp_path: Path, in_tiles: bool) -> None:
+    """Of a client who left, memory is given back once the thread that works there lets it go."""
+    begun, told, gate = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        gate.wait(5)
+
+    async def request(service: Service) -> None:
+        with service.budget.share() as share:
+            share.resize(1000)
+            if in_tiles:
+                await service.in_tiler(work, 1.0, told.set)
+            else:
+                await service.in_codecs(work)
+
+    async def scenario() -> None:
+        service = Service(tiny_settings(tmp_path))
+        service.start(load=False)
+        running = asyncio.create_task(request(service))
+        await asyncio.to_thread(begun.wait, 5)
+        running.cancel()
+        await asyncio.sleep(0.1)
+        assert service.budget.held_bytes == 1000
+        assert told.is_set() == in_tiles
+        gate.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert service.budget.held_bytes == 0
+        await service.close()
+
+    asyncio.run(scenario())
 
 
 def test_a_picture_beyond_the_budget_is_refused_beforehand(
