@@ -275,8 +275,8 @@ class Catalog:
             )
             self._interpolated[key] = task
         self._interpolated.move_to_end(key)
-        while len(self._interpolated) > _MAX_INTERPOLATED:
-            self._interpolated.popitem(last=False)
+        if len(self._interpolated) > _MAX_INTERPOLATED:  # what is being made stays, to be counted
+            del self._interpolated[next(k for k, made in self._interpolated.items() if made.done())]
         return await asyncio.shield(task)  # others may wait for the same one
 
     async def _in_builder(self, work: Callable[[], T]) -> T:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,11 +17,16 @@ import torch
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
+import app.catalog
 import app.engines
 import models.registry
 import tiny
+from app.callers import OPERATOR
 from app.cli import app as commands
+from app.errors import QueueFull
 from app.main import create_app
+from app.opening import Served, open_between
+from app.service import Service
 from models.checkpoint import amend_card, load_generator, save_generator
 from models.registry import Registry
 from tiny import encoded, opened, photo, promote, publish_models, tiny_settings, until_ready
@@ -228,6 +235,48 @@ def test_interpolations_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert before.headers["x-model"] == "srresnet-x4@1, srgan-x4@2"
     assert after.headers["x-model"] == "srresnet-x4@1, srgan-x4@1"
     assert before.content != after.content
+
+
+def test_details_being_made_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more than four networks of other details are being made, whatever is asked for between."""
+    monkeypatch.setattr(app.engines, "openvino", None)
+    publish_models(tmp_path, ("srresnet-x4", "srgan-x4"))
+    gate = threading.Event()
+    made: list[float] = []
+
+    def slowly(*arguments: Any) -> Served:
+        made.append(arguments[2])
+        gate.wait(60)
+        return open_between(*arguments)
+
+    monkeypatch.setattr(app.catalog, "open_between", slowly)
+
+    async def scenario() -> None:
+        service = Service(tiny_settings(tmp_path))
+        service.start(load=False)
+        await service.catalog.load()
+
+        def ask(detail: float) -> asyncio.Task[Served]:
+            return asyncio.create_task(service.catalog.upscaler(4, detail, None, OPERATOR))
+
+        gate.set()
+        await ask(0.5)
+        gate.clear()
+        first = [ask(detail) for detail in (0.1, 0.2, 0.3)]
+        await ask(0.5)  # which is there, and was asked for last
+        fourth = ask(0.4)
+        await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(5):
+                with pytest.raises(QueueFull):
+                    await ask(0.6)
+        finally:
+            gate.set()
+        await asyncio.gather(*first, fourth, ask(0.1))
+        await service.close()
+
+    asyncio.run(scenario())
+    assert made == [0.5, 0.1, 0.2, 0.3, 0.4]
 
 
 def test_a_new_name_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
