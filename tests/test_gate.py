@@ -137,3 +137,15 @@ def test_a_broken_figure_never_passes(
     path = version(tmp_path, "srgan-regression", 0)
     assert not gate(path, path, held_out, features=None).passed
     assert not gate(path, None, held_out, features=None).passed
+
+
+def test_a_model_called_serving(tmp_path: Path, held_out: Path) -> None:
+    """A model whose name is that of a row is compared with its serving version as any other is."""
+    files = []
+    for error in (0, 120):
+        file = test_evaluation.model_file(tmp_path, "pix2pix", models={"AtoB": "serving"})
+        files.append(file.rename(tmp_path / f"{error}.safetensors"))
+        amend_card(files[-1], {"error": error})
+    good, bad = files
+    verdict = gate(bad, good, held_out, features=None)
+    assert (verdict.passed, verdict.serving) == (False, 0)
