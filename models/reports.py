@@ -12,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
 from models import images
+from models.files import write_atomically
 
 
 class Reports:
@@ -25,7 +26,8 @@ class Reports:
         folder.mkdir(parents=True, exist_ok=True)
         self._losses = folder / "losses.jsonl"
         rows = [row for row in _rows(self._losses) if row["step"] <= first_step]
-        self._losses.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        table = "".join(json.dumps(row) + "\n" for row in rows)
+        write_atomically(self._losses, lambda target: target.write_text(table))
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
 
     def log(self, step: int, figures: dict[str, float]) -> None:
@@ -47,9 +49,8 @@ class Reports:
         rows = torch.stack(cells, dim=1).flatten(0, 1)
         grid = make_grid(rows, nrow=len(columns), padding=2)
         path = self._folder / "samples" / f"{step:06d}.png"
-        path.parent.mkdir(exist_ok=True)
-        picture = images.Picture(images.to_rgb(grid), None, "png")
-        path.write_bytes(images.encode(picture, "png"))
+        png = images.encode(images.Picture(images.to_rgb(grid), None, "png"), "png")
+        write_atomically(path, lambda target: target.write_bytes(png))
 
     def __enter__(self) -> Self:
         return self

@@ -22,10 +22,11 @@ from models.families import FAMILIES
 from models.features import CONVENTION
 from models.objective import Objective
 from models.recipe import Recipe
+from models.reports import Reports
 from models.sampling import batches
 from models.state import load_state
 from models.training import STATE_FILE, Progress, build_objective
-from tiny_training import STAGES, rows, run, tiny_recipe
+from tiny_training import STAGES, room_for, rows, run, tiny_recipe
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("one_thread")]
 
@@ -296,6 +297,20 @@ def test_rows_after_the_last_state_are_dropped(data_root: Path, tmp_path: Path):
     run(recipe, tmp_path, data_root)
     assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4]
     assert rows(tmp_path)[2]["generator/pixel"] != 1.0
+
+
+def test_a_full_disk_spoils_no_report(data_root: Path, tmp_path: Path):
+    """Where there is no room to write them anew, rows stay as they were, and no grid is cut off."""
+    recipe = tiny_recipe("srgan-regression", steps=4, log_every=1)
+    run(recipe, tmp_path, data_root, stop_after=3)
+    written = rows(tmp_path)
+    with room_for(50), pytest.raises(OSError, match="too large"):
+        Reports(tmp_path, 3)
+    assert rows(tmp_path) == written
+    with Reports(tmp_path, 3) as reports:
+        with room_for(50), pytest.raises(OSError, match="too large"):
+            reports.sample(4, [torch.rand(1, 3, 32, 32)])
+        assert [path.name for path in (tmp_path / "samples").iterdir()] == ["000003.png"]
 
 
 def test_stops_when_asked(data_root: Path, tmp_path: Path):

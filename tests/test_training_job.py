@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ from models.errors import InvalidRecipe
 from models.registry import Registry
 from models.training import STATE_FILE
 from tiny_jobs import add_pairs, tiny_request, training_settings
-from tiny_training import write_data
+from tiny_training import room_for, write_data
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 JOB = "0123456789abcdef0123456789abcdef"
@@ -68,17 +66,6 @@ def start(
 
 def now(_name: str, work: Callable[[], Any]) -> Any:
     return work()
-
-
-@contextlib.contextmanager
-def room_for(size_bytes: int) -> Iterator[None]:
-    """A disk on which no file may be longer."""
-    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def stop_after(count: int) -> Callable[[], bool]:

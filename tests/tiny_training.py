@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +195,14 @@ def run(recipe: Recipe, folder: Path, data_root: Path, **options: Any) -> dict[s
 def rows(folder: Path) -> list[dict[str, float]]:
     """The logged figures of a run."""
     return [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+
+
+@contextlib.contextmanager
+def room_for(size_bytes: int) -> Iterator[None]:
+    """A disk on which no file may be longer."""
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
