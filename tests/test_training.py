@@ -173,7 +173,10 @@ def environment(root: Path) -> dict[str, str]:
 
 
 def test_survives_a_kill(data_root: Path, tmp_path: Path, environment: dict[str, str]):
-    """Killed at any moment and started anew in another process, a training ends the same."""
+    """Killed at any moment and started anew in another process, a training ends the same.
+
+    Of a state that it was killed in writing nothing stays on the disk.
+    """
     command = train_in_a_process(tmp_path / "killed", data_root, 20)
     process = subprocess.Popen(command, env=environment)
     while not (tmp_path / "killed" / STATE_FILE).exists():
@@ -182,10 +185,13 @@ def test_survives_a_kill(data_root: Path, tmp_path: Path, environment: dict[str,
     process.kill()
     process.wait()
     assert load_state(tmp_path / "killed" / STATE_FILE)["step"] < 20
+    half_written = tmp_path / "killed" / f".{STATE_FILE}.{process.pid}.1"
+    half_written.touch()
     subprocess.run(command, env=environment, check=True)
     recipe = tiny_recipe("cyclegan", steps=20, batch=1, checkpoint_every=2, log_every=1)
     run(recipe, tmp_path / "whole", data_root)
     assert_same_state(tmp_path / "whole", tmp_path / "killed")
+    assert not half_written.exists()
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
 
 
