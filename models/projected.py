@@ -42,7 +42,8 @@ class DiscriminatorConfig(Config):
     @property
     def smallest_px(self) -> int:
         """Side of the smallest crop that the discriminators can judge."""
-        seen_px = smallest_px(self.projected_layers) if self.projected else 1
+        # The heads halve what they see, so it must have 2 x 2 values.
+        seen_px = 2 * smallest_px(self.projected_layers) if self.projected else 1
         return max(PatchGAN.smallest_px(self.patch_layers), seen_px)
 
 

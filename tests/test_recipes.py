@@ -100,7 +100,13 @@ def test_crop_and_scale():
         (
             "srgan-adversarial",
             {"objective": {"perceptual_layer": "conv5_3"}, "data": {"crop_px": 8}},
-            r"crop_px.*at least 16",
+            r"crop_px.*at least 17",
+        ),
+        ("srgan-adversarial", {"data": {"crop_px": 16}}, r"crop_px.*at least 17"),
+        (
+            "cyclegan-projected",
+            {"objective": {"projected_layers": ["relu5_3"]}, "data": {"crop_px": 28}},
+            r"crop_px.*at least 32",
         ),
         ("cyclegan", {"models": {"AtoB": "x", "BtoA": "x"}}, "models"),
         ("pix2pix", {"generator": {"base_channels": 100_000_000}}, "base_channels"),

@@ -134,11 +134,14 @@ class MSRResNet(nn.Module):
 
 
 class SRDiscriminator(nn.Module):
-    """(B, 3, H, W) -> (B, 1) logits, H and W at least 16.
+    """(B, 3, H, W) -> (B, 1) logits, H and W at least `smallest_px`.
 
     Eight 3 x 3 convolutions, every second one strided, as in the paper; the grid is pooled to
-    6 x 6 before the dense layers, so that any crop size can be judged.
+    6 x 6 before the dense layers, so that any crop size can be judged whose last normalisation
+    still has a variance: 2 x 2 values of one picture.
     """
+
+    smallest_px = 17
 
     def __init__(self, base_channels: int = 64, dense: int = 1024) -> None:
         super().__init__()

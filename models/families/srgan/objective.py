@@ -36,7 +36,9 @@ class SRGANConfig(Config):
     @property
     def smallest_px(self) -> int:
         """Side of the smallest crop that the losses can judge."""
-        return smallest_px((self.perceptual_layer,)) if self.stage == "adversarial" else 1
+        if self.stage == "regression":
+            return 1
+        return max(smallest_px((self.perceptual_layer,)), SRDiscriminator.smallest_px)
 
 
 class SRGANObjective(Objective):
