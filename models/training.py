@@ -258,7 +258,7 @@ class _Run:
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):  # training must not depend on when samples are due
             columns = self.objective.preview(dict(generators.items()), batch)
-        generators.train()
+        self.objective.train()
         return columns
 
     def save(self) -> None:

@@ -10,6 +10,8 @@ import torch
 
 from models.checkpoint import load_generator
 from models.errors import InvalidRecipe
+from models.families import family
+from models.families.cyclegan.objective import CycleGANConfig, CycleGANObjective
 from models.recipe import Recipe
 from models.state import load_state
 from models.training import STATE_FILE
@@ -62,9 +64,11 @@ def test_starts_from_a_smaller_model(data_root: Path, tmp_path: Path, family: st
         run(smaller, tmp_path / "smaller", data_root, **options)
 
 
-def test_a_frozen_generator_stays(data_root: Path, tmp_path: Path):
+@pytest.mark.parametrize("changes", [{}, {"norm": "batch", "dropout": 0.5}], ids=str)
+def test_a_frozen_generator_stays(data_root: Path, tmp_path: Path, changes: dict[str, Any]):
     """A frozen generator is shown to the other one, but neither trained nor published."""
-    recipe = tiny_recipe("cyclegan-projected", steps=2)
+    recipe = tiny_recipe("cyclegan-projected", steps=3, ema=0, sample_every=1)
+    recipe = recipe.model_copy(update={"generator": recipe.generator | changes})
     made = run(recipe, tmp_path / "both", data_root)
     objective = recipe.objective | {"frozen": "BtoA"}
     update = {"initial": {"BtoA": "painter"}, "objective": objective}
@@ -82,3 +86,14 @@ def test_a_frozen_generator_stays(data_root: Path, tmp_path: Path):
     assert {key for key in logged if key.startswith("discriminator")} == {
         "discriminator/b", "discriminator/b_projected",
     }  # fmt: skip
+
+
+def test_a_frozen_generator_answers_as_it_is_served():
+    """In training, too, what a frozen generator makes of a picture depends on nothing else."""
+    noisy = {"base_channels": 4, "blocks": 1, "norm": "batch", "dropout": 0.5}
+    config = family("cyclegan").generator_config(**noisy)
+    objective = CycleGANObjective(config, CycleGANConfig(frozen="BtoA"), None).train()
+    frozen, trained = objective.generators["BtoA"], objective.generators["AtoB"]
+    pictures = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(frozen(pictures)[:1], frozen(pictures[:1]))
+    assert not torch.equal(trained(pictures), trained(pictures))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from pydantic import Field
@@ -125,6 +125,18 @@ class CycleGANObjective(Objective):
             return False
         widen(self.generators[key], weights)
         return True
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch as every module does, but for what in the frozen generator answers otherwise then.
+
+        It is as it is served: without dropout, and with the statistics that it has.
+        """
+        super().train(mode)
+        if self.frozen:
+            for layer in self.generators[self.frozen].modules():
+                if isinstance(layer, nn.Dropout | nn.BatchNorm2d):
+                    layer.eval()
+        return self
 
     def generator_step(self, batch: Batch) -> GeneratorStep:
         a, b = batch["a"], batch["b"]
