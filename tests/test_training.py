@@ -268,6 +268,17 @@ def test_another_recipe_in_the_folder(data_root: Path, tmp_path: Path):
         run(other, tmp_path, data_root)
 
 
+def test_goes_on_with_other_crops(data_root: Path, tmp_path: Path):
+    """Resumed with crops of another size, a CycleGAN fills its pools of pictures anew."""
+    recipe = tiny_recipe("cyclegan", steps=5)
+    run(recipe, tmp_path, data_root, stop_after=4)
+    data = recipe.data.model_copy(update={"crop_px": 36})
+    assert run(recipe.model_copy(update={"data": data}), tmp_path, data_root)
+    memory = load_state(tmp_path / STATE_FILE)["networks"]["memory"]
+    assert memory["a.pictures"].shape == (3, 3, 36, 36)
+    assert int(memory["a.filled"]) == 2
+
+
 @pytest.mark.parametrize("options", [{"optimizer": "muon"}, {"betas": (0.8, 0.99)}])
 def test_another_optimizer_in_the_folder(options: dict[str, Any], data_root: Path, tmp_path: Path):
     """Moments of another optimizer are refused, not misread."""

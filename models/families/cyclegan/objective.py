@@ -62,8 +62,9 @@ class ImagePool(nn.Module):
         """(B, C, H, W) detached pictures -> as many, some of them from earlier steps."""
         if not self.size:
             return fresh
-        if not self.pictures.numel():
+        if self.pictures.shape[1:] != fresh.shape[1:]:  # the first ones, or resumed with others
             self.pictures = fresh.new_zeros(self.size, *fresh.shape[1:])
+            self.filled.zero_()
         answer = fresh.clone()
         for i in range(len(fresh)):
             filled = int(self.filled)
