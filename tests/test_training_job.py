@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,29 @@ def test_minutes_become_steps_once(home: Path, dataset: str) -> None:
     decided = header.card["recipe"]["training"]["steps"]
     assert decided == header.card["steps"] > 1
     assert JobFolder(home, JOB).latest()["progress"]["steps"] == decided
+
+
+def test_minutes_count_the_pauses(
+    home: Path, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a GPU's worker leaves to the service between two steps is part of the time it has."""
+
+    def pause(_job: TrainingJob) -> bool:
+        time.sleep(0.2)
+        return False
+
+    class Planned(BaseException):
+        pass
+
+    def plan(name: str, work: Callable[[], Any]) -> Any:
+        done = work()
+        if name == "plan":
+            raise Planned(done)
+
+    monkeypatch.setattr(TrainingJob, "_pause_for_inference", pause)
+    with pytest.raises(Planned) as planned:
+        start(home, tiny_request(dataset, steps=None, minutes=0.5)).run(plan)
+    assert 1 < planned.value.args[0] <= 30 / 0.2
 
 
 def test_a_base_model_gives_weights_and_hyperparameters(home: Path, dataset: str) -> None:

@@ -154,9 +154,10 @@ class TrainingJob:
         ends: list[float] = []
 
         def enough() -> bool:
+            stopping = self._pause_for_inference()  # part of every step's time
             ends.append(time.monotonic())
             warm = ends[_WARM_UP_STEPS - 1 :]
-            return self._should_stop() or (
+            return stopping or (
                 len(warm) > 1 and warm[-1] - warm[0] >= min(_MEASURED_S, budget_s / 10)
             )
 
