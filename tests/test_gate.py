@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 import test_evaluation
-from models import features
+from models import features, images
 from models.checkpoint import LoadedGenerator, amend_card
 from models.errors import MissingFeatures
 from models.evaluation import figures, metrics
@@ -149,3 +150,15 @@ def test_a_model_called_serving(tmp_path: Path, held_out: Path) -> None:
     good, bad = files
     verdict = gate(bad, good, held_out, features=None)
     assert (verdict.passed, verdict.serving) == (False, 0)
+
+
+def test_a_flat_photo_does_not_decide(tmp_path: Path, held_out: Path) -> None:
+    """A photo that both versions get exactly right leaves the decision to the others."""
+    for folder, px in (("HR", 40), ("LRbicx2", 20)):
+        shutil.copytree(held_out / "bench" / folder, tmp_path / "bench" / folder)
+        flat = images.Picture(np.full((px, px, 3), 255, np.uint8), None, "png")
+        (tmp_path / "bench" / folder / "flat.png").write_bytes(images.encode(flat, "png"))
+    good, bad = (version(tmp_path / "models", "srgan-regression", error) for error in (0, 120))
+    verdict = gate(bad, good, tmp_path, features=None)
+    assert not verdict.passed
+    assert np.isfinite([verdict.new, verdict.serving, verdict.baseline]).all()

@@ -31,7 +31,8 @@ Answers = Mapping[str, Answer]
 Pair = tuple[Pixels, Pixels]
 
 _PSNR = (
-    "dB on Y of BT.601 (16..235) from 8-bit RGB, peak 255, 4 px of border cut, mean over pictures"
+    "dB on Y of BT.601 (16..235) from 8-bit RGB, peak 255, 4 px of border cut, at most 60, mean "
+    "over pictures"
 )
 _SSIM = "the same planes; Gaussian window 11 x 11, sigma 1.5, windows inside the picture only"
 _PERCEPTUAL = (
@@ -46,6 +47,7 @@ _KID = (
 )
 _KID_ERROR = "standard error of the KID, delete-one jackknife"
 _BORDER_PX = 4
+_MOST_DB = 60.0  # a quarter of a level; infinite for a flat photo, it would hide all others
 _BICUBIC, _INPUT, _PHOTO = "bicubic (Pillow)", "input unchanged", "photo unchanged"
 _COLOUR_STEP = 85  # 4 levels a channel tell the colours of label maps apart, however noisy
 
@@ -144,7 +146,7 @@ def upscale_table(
 def _fidelity(answer: Pixels, original: Pixels, features: VGG16 | None) -> list[float]:
     inside = slice(_BORDER_PX, -_BORDER_PX)
     planes = [metrics.luma(picture)[inside, inside] for picture in (answer, original)]
-    figures = [metrics.psnr(*planes), metrics.ssim(*planes)]
+    figures = [min(metrics.psnr(*planes), _MOST_DB), metrics.ssim(*planes)]
     if features:
         figures.append(metrics.perceptual_distance(answer, original, features))
     return figures
