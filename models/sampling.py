@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from numpy.random import SeedSequence
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -38,8 +39,9 @@ class Samples(Dataset[Sample]):
         self._seed = seed
 
     def __getitem__(self, k: int) -> Sample:
+        mixed = SeedSequence((self._seed, k)).generate_state(1)  # torch looks at 32 bits only
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed((self._seed << 40) ^ k)  # the CPU's alone
+            torch.default_generator.manual_seed(int(mixed[0]))  # the CPU's alone
             return self.draw(k)
 
     def draw(self, k: int) -> Sample:

@@ -317,6 +317,17 @@ def test_seeds_differ(data_root: Path):
     assert not any(equal(one[k], other[k]) for k in range(5))
 
 
+def test_seeds_draw_otherwise():
+    """Crops, mirrors and turns differ, too, between seeds and between samples."""
+
+    class Draws(Samples):
+        def draw(self, k: int) -> dict[str, torch.Tensor]:
+            return {"drawn": torch.rand(())}
+
+    drawn = {float(Draws(seed)[k]["drawn"]) for seed in range(9) for k in range(9)}
+    assert len(drawn) == 81
+
+
 def test_every_picture_once_an_epoch(data_root: Path):
     """Each pass over the data shows every picture once, in another order."""
     samples = open_samples(PHOTOS.model_copy(update={"crop_px": 40}), data_root, seed=0, scale=2)
