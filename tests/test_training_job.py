@@ -143,6 +143,20 @@ def test_a_paused_job_ends_with_the_weights_of_an_uninterrupted_one(
     assert_equal(weights(home, "tiny@1"), weights(home, "whole@1"))
 
 
+def test_every_sample_is_told_of(home: Path, dataset: str) -> None:
+    """Samples that a killed job had drawn and not told of are told when it goes on."""
+    every_step = tiny_request(dataset, training={"sample_every": 1})
+    with pytest.raises(Paused):
+        start(home, every_step, stop_after(3)).run(now)
+    folder = JobFolder(home, JOB)
+    folder.events_file.write_text("")
+    drawn = folder.samples()
+    start(home, every_step).run(now)
+    told = [event.data["step"] for event in folder.events() if event.kind == "sample"]
+    assert set(drawn) < set(told)
+    assert sorted(told) == folder.samples()
+
+
 def test_a_comparison_stops_and_costs_no_model(
     home: Path, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

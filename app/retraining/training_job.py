@@ -178,7 +178,7 @@ class TrainingJob:
     def _train(self, steps: int) -> str:
         """Train from the last checkpoint to the end; return the made file, relative to the job."""
         reported = float("-inf")
-        known = set(self._folder.samples())
+        known = {event.data["step"] for event in self._folder.events() if event.kind == "sample"}
 
         def report(progress: Progress) -> None:
             nonlocal reported
