@@ -247,7 +247,7 @@ def test_faces_of_another_tone(tmp_path: Path):
     write(tmp_path / "faces" / "0.png", face)
     data = FacesData(kind="faces", train=("faces",), held_out=0, retoned=1.0)
     samples = open_samples(data, tmp_path, seed=0)
-    drawn = torch.stack([samples[k]["face"] for k in range(40)]) / 2 + 0.5
+    drawn = torch.stack([samples[k]["face"] for k in range(200)]) / 2 + 0.5
     skin, wall = drawn[:, 0, 64, 64], drawn[:, 2, 5, 5]
     assert skin.min() < 0.3
     assert skin.max() > 0.75

@@ -35,7 +35,7 @@ def test_encoding_takes_no_more_than_foreseen(answer_format: Format, transparent
     """Noise is encoded within the memory foreseen for it, in a process that does nothing else."""
     forget_peak()  # skips here, where a skip can be told
     with ProcessPoolExecutor(1, get_context("spawn")) as alone:
-        alone.submit(encode_noise, answer_format, transparent).result(timeout=120)
+        alone.submit(encode_noise, answer_format, transparent).result()
 
 
 def test_a_reduced_answer_takes_more() -> None:
