@@ -73,6 +73,14 @@ class ModelVersion:
         return self.header.card.get("gate")
 
 
+def check_name(name: str) -> None:
+    """Raise InvalidCheckpoint for what can be no model's name."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise InvalidCheckpoint(
+            f"{name!r} is no model name: up to 64 of a-z 0-9 . _ - between letters or digits"
+        )
+
+
 class Registry:
     """Publishes, finds, promotes and deletes versions; a name without a promotion serves none.
 
@@ -129,10 +137,7 @@ class Registry:
         Raises:
             InvalidCheckpoint: the file does not load, or the name is none.
         """
-        if not re.fullmatch(NAME_PATTERN, name):
-            raise InvalidCheckpoint(
-                f"{name!r} is no model name: up to 64 of a-z 0-9 . _ - between letters or digits"
-            )
+        check_name(name)
         load_generator(path)
         self._sweep()
         folder = self._folder / name

@@ -210,10 +210,12 @@ def test_a_header_that_is_not_understood_is_told(tmp_path: Path, key: str, value
 
 
 def test_foreign_checkpoints_are_imported(tmp_path: Path, shared: Path) -> None:
-    """A state dict of another project is recognised and published."""
+    """A state dict of another project is recognised and published, by what can be a name."""
     golden = load_file(shared / "golden" / "srresnet-nobn-x4.safetensors")
     state = {key.removeprefix("net."): value for key, value in golden.items() if "net." in key}
     torch.save({"params": state}, tmp_path / "theirs.pth")
+    refused = anamorph("models", "import", tmp_path / "theirs.pth", "--name", "Mine")
+    assert (refused.exit_code, "'Mine' is no model name" in refused.output) == (1, True)
     result = anamorph("models", "import", tmp_path / "theirs.pth", "--name", "mine")
     assert result.exit_code == 0, result.output
     assert "mine@1: srgan, does upscale" in result.output

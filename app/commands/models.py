@@ -59,8 +59,10 @@ def import_model(
     from models.checkpoint import has_header, load_generator, save_generator
     from models.errors import AnamorphError
     from models.importers import import_foreign
+    from models.registry import check_name
 
     with errors_as_text(), tempfile.TemporaryDirectory() as folder:
+        check_name(name)
         copy = Path(folder) / "model.safetensors"
         if has_header(file):
             loaded = load_generator(file)
