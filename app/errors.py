@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.errors import AnamorphError
+from models.faults import text_of
 
 _BEARER = 'Bearer realm="anamorph"'
 
@@ -77,7 +78,7 @@ class InvalidParameter(ServiceError):
     def of(cls, errors: list[Any]) -> InvalidParameter:
         """Build from pydantic's error list, without repeating what the client sent."""
         faults = [
-            {"field": ".".join(map(str, error["loc"]))[:64], "message": str(error["msg"])}
+            {"field": ".".join(map(str, error["loc"]))[:64], "message": text_of(error)}
             for error in errors[:16]
         ]
         text = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import ValidationError
 
 
@@ -10,6 +12,11 @@ def faults_of(error: ValidationError, *tables: str) -> list[str]:
     faults = []
     for item in error.errors():
         key = ".".join(map(str, (*tables, *item["loc"])))
-        text = item["msg"].removeprefix("Value error, ")
+        text = text_of(item)
         faults.append(f"{key}: {text}" if key else text)
     return faults
+
+
+def text_of(item: Any) -> str:
+    """Return what one of pydantic's errors says, as whoever raised it put it."""
+    return str(item["msg"]).removeprefix("Value error, ")

@@ -3,12 +3,14 @@
 import json
 
 import pytest
+from pydantic import ValidationError
 
 import app.errors
 import models.errors
 from app.error_codes import KINDS, kind_of
 from app.errors import InvalidParameter, QueueFull
 from app.http.problems import problem_of
+from app.schemas.edits import EditParams
 from models.errors import AnamorphError
 
 
@@ -56,6 +58,14 @@ def test_a_problem_follows_rfc_9457() -> None:
         "detail": "scale: too large",
         "errors": [{"field": "scale", "message": "m"}],
     }
+
+
+def test_findings_are_told_as_they_were_put() -> None:
+    """What a check of the service's own finds wrong is told in its words, without pydantic's."""
+    with pytest.raises(ValidationError) as raised:
+        EditParams.model_validate({"model": "wave", "response_format": "url"})
+    told = InvalidParameter.of(list(raised.value.errors()))
+    assert str(told) == "response_format: pictures are not kept to be fetched; ask for b64_json"
 
 
 def test_busy_says_when_to_come_back() -> None:
