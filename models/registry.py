@@ -92,7 +92,7 @@ class Registry:
         self._shipped = shipped
         self._facts: dict[tuple[Path, int, int], tuple[Header, str]] = {}
         for name in sorted(self.shipped_names()):
-            if (self._folder / name / "1.safetensors").exists():
+            if any((self._folder / name).glob("1.*")):  # deleted or not
                 log.warning("%s@1 was published here; the %s that ships is left out", name, name)
 
     def list(self) -> list[ModelVersion]:
@@ -224,13 +224,12 @@ class Registry:
     def _files(self, name: str) -> dict[int, Path]:
         if not re.fullmatch(NAME_PATTERN, name):  # also keeps "../" out of paths
             return {}
+        folder = self._folder / name
         files = {
-            int(path.stem): path
-            for path in (self._folder / name).glob("*.safetensors")
-            if path.stem.isdecimal()
+            int(path.stem): path for path in folder.glob("*.safetensors") if path.stem.isdecimal()
         }
         shipped = self._shipped / f"{name}.safetensors"
-        if shipped.exists():
+        if shipped.exists() and not (folder / "1.deleted").exists():
             files.setdefault(1, shipped)  # a published version is never another one
         return files
 

@@ -80,6 +80,20 @@ def test_a_published_version_stays_beside_a_new_shipped_model(
     assert after.resolve("wave").path.read_bytes() == source.read_bytes()
 
 
+def test_a_shipped_model_takes_no_deleted_versions_place(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """Where a version was deleted a name keeps its owner, and no model that ships later is it."""
+    theirs = write_model(tmp_path / "theirs.safetensors", lineage={"owner": "ann"})
+    for _ in range(2):
+        registry.publish(theirs, "wave")
+    registry.promote("wave", 2)
+    registry.delete("wave", 1)
+    write_model(tmp_path / "weights" / "wave.safetensors")
+    after = Registry(tmp_path / "home", shipped=tmp_path / "weights")
+    assert [(version.version, version.owner) for version in after.versions("wave")] == [(2, "ann")]
+
+
 def test_owner(registry: Registry, tmp_path: Path, source: Path) -> None:
     """A name belongs to the owner of its first version, whatever the cards of others say."""
     registry.publish(source, "wave")
