@@ -224,3 +224,16 @@ def test_operations_in_a_row_are_as_described(key: dict[str, str]) -> None:
             suppress_health_check=checks,
         )
     )
+
+
+def test_a_full_disk_is_described() -> None:
+    """Whatever changes datasets, trainings or models says that it may find the disk full."""
+    kept = ("/v1/datasets", "/v1/training-jobs", "/v1/models")
+    changes = {
+        f"{method} {path}": operation["responses"]
+        for path, methods in description()["paths"].items()
+        for method, operation in methods.items()
+        if path.startswith(kept) and method != "get"
+    }
+    assert len(changes) == 8
+    assert [name for name, responses in changes.items() if "507" not in responses] == []

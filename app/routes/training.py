@@ -35,7 +35,7 @@ _PNG: dict[int | str, dict[str, Any]] = {
 # Plain functions: FastAPI runs them in a thread, where the database may block.
 
 
-@router.post("", status_code=202, responses=problems(404, 409, 422, 503))
+@router.post("", status_code=202, responses=problems(404, 409, 422, 503, 507))
 def submit_job(
     training: TrainingRequest,
     request: Request,
@@ -66,13 +66,13 @@ def show_job(job: OwnJob, jobs: JobsDep) -> JobDetails:
     return details(job, jobs.folder(job.id))
 
 
-@router.post("/{job_id}/cancel", responses=problems(404, 422, 503))
+@router.post("/{job_id}/cancel", responses=problems(404, 422, 503, 507))
 def cancel_job(job: OwnJob, jobs: JobsDep) -> JobDetails:
     """Stop a job that has not ended, keeping its last checkpoint; otherwise change nothing."""
     return details(jobs.cancel(job.id), jobs.folder(job.id))
 
 
-@router.post("/{job_id}/resume", responses=problems(404, 409, 422, 503))
+@router.post("/{job_id}/resume", responses=problems(404, 409, 422, 503, 507))
 def resume_job(job: OwnJob, jobs: JobsDep) -> JobDetails:
     """Let a cancelled or failed job go on from its last checkpoint."""
     return details(jobs.resume(job.id), jobs.folder(job.id))
