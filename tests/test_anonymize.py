@@ -15,7 +15,6 @@ import structlog
 from fastapi.testclient import TestClient
 from PIL import Image
 
-import app.engines
 import app.faces.anonymizing
 from app.faces.sealing import Region
 from app.main import create_app

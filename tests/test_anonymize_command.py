@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 import app.engines
-import app.faces.anonymizing
 from app.cli import app as commands
 from grace import PASSCODE, PNG, rgb
 from tiny import publish_models
