@@ -109,6 +109,7 @@ class Client:
                     if not response.is_success:
                         response.read()
                     else:
+                        replay.begin()
                         for chunk in response.iter_bytes():
                             yield from replay.take(chunk)
             except httpx.RequestError as error:
@@ -208,6 +209,7 @@ class AsyncClient:
                     if not response.is_success:
                         await response.aread()
                     else:
+                        replay.begin()
                         async for chunk in response.aiter_bytes():
                             for event in replay.take(chunk):
                                 yield event

@@ -7,6 +7,7 @@ the last one seen: none is missed, none comes twice.
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -89,15 +90,13 @@ class Replay:
         self._last_event_id = last_event_id
         self._retries = replace(retries, count=_PATIENCE * retries.count)
         self._failures = 0
-        self._began_s = 0.0
-        self._streams = False
+        self._began_s = math.inf  # until a stream has begun
         self._parser = EventParser()
 
     def request(self, timeout: httpx.Timeout) -> dict[str, Any]:
         """Return the arguments of httpx's `stream` for a new connection."""
         self._parser = EventParser()  # half an event of the last connection comes again, whole
-        self._began_s = time.monotonic()
-        self._streams = False
+        self._began_s = math.inf
         return {
             "method": "GET",
             "url": self._path,
@@ -108,9 +107,12 @@ class Replay:
             "timeout": httpx.Timeout(**timeout.as_dict() | {"read": _SILENCE_S}),
         }
 
+    def begin(self) -> None:
+        """Note that the service has begun to answer."""
+        self._began_s = time.monotonic()
+
     def take(self, chunk: bytes) -> Iterator[Event]:
         """Yield the events that are whole now, and note how far they go."""
-        self._streams = True
         try:
             for event in self._parser.feed(chunk):
                 self._failures = 0
@@ -128,7 +130,8 @@ class Replay:
         """
         if self.ended:
             return 0.0
-        if self._streams and time.monotonic() - self._began_s > _GOOD_S:
+        silent_s = _SILENCE_S if isinstance(outcome, httpx.ReadTimeout) else 0.0
+        if time.monotonic() - silent_s - self._began_s > _GOOD_S:
             self._failures = 0
         if isinstance(outcome, httpx.RequestError):
             error, again = unreachable(outcome), isinstance(outcome, httpx.ReadTimeout)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ import uvicorn
 
 import anamorph
 from anamorph import AsyncClient, Client, Event, events, retries
+from anamorph.events import Replay
 from anamorph.retries import Retries, retry_after_s
 
 Respond = Callable[..., Awaitable[None]]
@@ -214,13 +216,34 @@ def test_events_of_no_job_are_refused() -> None:
         assert len(empty.seen) == 1
 
 
-def test_a_quiet_job_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("brought", [": ping\n\n", ""])
+def test_a_quiet_job_is_waited_for(monkeypatch: pytest.MonkeyPatch, brought: str) -> None:
     """A connection that was held for a while was no failure, though it brought no event."""
     monkeypatch.setattr(events, "_GOOD_S", 0.0)
     monkeypatch.setattr(retries, "_FIRST_WAIT_S", 0.01)
-    quiet = Scripted(*[stream(": ping\n\n", cut=True)] * 5, stream(END, cut=False))
+    quiet = Scripted(*[stream(brought, cut=True)] * 5, stream(END, cut=False))
     with serving(quiet) as url, Client(url, max_retries=1) as client:
         assert [event.kind for event in client.job_events("a")] == ["end"]
+
+
+def test_silence_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections on which the service falls silent at once are given up, however long each was."""
+    now_s = 0.0
+    monkeypatch.setattr(events, "time", SimpleNamespace(monotonic=lambda: now_s))
+    replay = Replay("a", 0, Retries(count=1))
+
+    def fall_silent() -> None:
+        nonlocal now_s
+        replay.request(httpx.Timeout(1))
+        replay.begin()
+        assert not list(replay.take(b": ping\n\n"))
+        now_s += 46
+        replay.pause_s(httpx.ReadTimeout(""))
+
+    for _ in range(3):
+        fall_silent()
+    with pytest.raises(anamorph.Unreachable):
+        fall_silent()
 
 
 def test_a_garbled_answer() -> None:
