@@ -15,7 +15,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from app.accounts import Account
 from app.http import problems
 from app.http.access import HEADER, AskForKey, open_keys
-from app.http.middleware import BodyLimit, Observe, RefuseWhileStopping
+from app.http.middleware import BodyLimit, Observe, RefuseWhileStopping, TellFailures
 from app.http.openapi import complete
 from app.http.rate_limits import LimitRates
 from app.http.web_pages import RefuseForeignPages
@@ -133,6 +133,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         hosts = settings.hosts.lower().split(",")
         app.add_middleware(RefuseForeignPages, origins=origins, hosts=hosts)
     app.add_middleware(RefuseWhileStopping, leaving=app.state.leaving)
+    app.add_middleware(TellFailures)
     if origins:
         app.add_middleware(
             CORSMiddleware,

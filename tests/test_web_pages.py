@@ -126,3 +126,19 @@ def test_in_a_browser(browser: Browser, tmp_path: Path) -> None:
             with page.expect_response(url + path) as refused:
                 page.get_by_role("button").click()
             assert (refused.value.status, refused.value.json()["code"]) == FOREIGN
+
+
+def test_failures_are_told_to_pages_of_other_origins(tmp_path: Path) -> None:
+    """An unforeseen error is a 500 that `cors_origins` may read, with an id and no details."""
+    app = create_app(tiny_settings(tmp_path, cors_origins=FRIEND))
+
+    @app.get("/broken")
+    def broken() -> None:
+        raise ZeroDivisionError("a secret")
+
+    told = TestClient(app).get("/broken", headers={"Origin": FRIEND})
+    problem = told.json()
+    assert (told.status_code, problem["code"]) == (500, "internal_error")
+    assert told.headers["access-control-allow-origin"] == FRIEND
+    assert problem["request_id"] == told.headers["x-request-id"]
+    assert "secret" not in told.text

@@ -33,7 +33,7 @@ _SECURITY = {
 
 
 class Observe:
-    """Request id, security headers, access log and metrics; an unforeseen error is a bare 500.
+    """Request id, security headers, access log and metrics.
 
     The log holds no query, file name or content: only the route's template and sizes.
     """
@@ -66,11 +66,6 @@ class Observe:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(scope, receive, observed_send)
-            except Exception:
-                log.exception("request failed")
-                if status:
-                    raise  # the answer is half sent: only closing the connection tells the client
-                await problem(INTERNAL, request_id=request_id)(scope, receive, observed_send)
             finally:
                 seconds = time.perf_counter() - started
                 route = getattr(scope.get("route"), "path", "unmatched")
@@ -88,6 +83,33 @@ class Observe:
                     ms=round(seconds * 1000, 1),
                     sent_bytes=sent_bytes,
                 )
+
+
+class TellFailures:
+    """Answers an unforeseen error with a bare 500, which pages of other origins may read, too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched_send)
+        except Exception:
+            log.exception("request failed")
+            if begun:
+                raise  # the answer is half sent: only closing the connection tells the client
+            request_id = structlog.contextvars.get_contextvars()["request_id"]
+            await problem(INTERNAL, request_id=request_id)(scope, receive, send)
 
 
 class BodyLimit:
