@@ -138,7 +138,11 @@ class Settings(BaseSettings):
     max_wait_ms: float = Field(
         5.0, ge=0, description="How long the first picture of a batch waits for others."
     )
-    deadline_s: float = Field(600.0, gt=0, description="From the upload's last byte to the answer.")
+    deadline_s: float = Field(
+        600.0,
+        gt=0,
+        description="From the upload's last byte to what the network makes; encoding follows.",
+    )
     upload_timeout_s: float = Field(
         60.0,
         gt=0,
