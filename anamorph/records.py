@@ -60,7 +60,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the service takes and gives at most; a side in pixels."""
+    """What the service takes and gives at most, a side in pixels; None where it has no limit."""
 
     max_upload_bytes: int
     max_pixels: int
@@ -69,12 +69,12 @@ class Limits:
     max_output_pixels: int
     max_memory_bytes: int
     queue_limit: int
-    deadline_s: float
-    upload_timeout_s: float
+    deadline_s: float | None
+    upload_timeout_s: float | None
     max_dataset_bytes: int
     max_dataset_unpacked_bytes: int
     max_dataset_files: int
-    dataset_timeout_s: float
+    dataset_timeout_s: float | None
     requests_per_minute: int | None = None
     compute_s_per_minute: int | None = None
 

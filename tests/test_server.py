@@ -284,7 +284,7 @@ def test_odd_settings(tmp_path: Path) -> None:
     """A service starts with a limit beyond the kernel's, and tells of settings that are none."""
     server = Server(tmp_path, tmp_path / "log", upload_timeout_s="inf", prot=8000)
     with server.ready():
-        pass
+        assert server.client.get("/v1/limits").json()["upload_timeout_s"] is None
     told = [json.loads(line) for line in server.log.read_text().splitlines()]
     [warned] = [line for line in told if line["event"] == "no settings, and ignored"]
     assert "ANAMORPH_PROT" in warned["variables"]

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 class ServiceLimits(BaseModel):
     """What the service takes and gives at most, each by its setting's name.
 
-    What may be had in a minute is the asking key's own; null where it is not limited.
+    What may be had in a minute is the asking key's own; null where anything is not limited.
     """
 
     max_upload_bytes: int = Field(description="A request's body, and each picture of a dataset.")
@@ -18,8 +18,10 @@ class ServiceLimits(BaseModel):
     max_output_pixels: int = Field(description="An answer's.")
     max_memory_bytes: int = Field(description="Held by all requests under way together.")
     queue_limit: int = Field(description="Pictures waiting for the device.")
-    deadline_s: float = Field(description="From an upload's last byte to its answer.")
-    upload_timeout_s: float = Field(description="For an upload to arrive.")
+    deadline_s: float | None = Field(
+        description="From an upload's last byte to what the network makes of it."
+    )
+    upload_timeout_s: float | None = Field(description="For an upload to arrive.")
     max_dataset_bytes: int = Field(description="An uploaded zip's.")
     max_dataset_unpacked_bytes: int = Field(description="All its pictures'.")
     max_dataset_files: int = Field(description="In an uploaded zip, of any kind.")
@@ -27,4 +29,4 @@ class ServiceLimits(BaseModel):
     compute_s_per_minute: int | None = Field(
         description="The same, of the device's time: a picture's pixels times the model's pace."
     )
-    dataset_timeout_s: float = Field(description="For a zip to arrive.")
+    dataset_timeout_s: float | None = Field(description="For a zip to arrive.")
