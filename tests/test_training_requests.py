@@ -76,6 +76,22 @@ def test_terms_are_the_bases_unless_given(home: Path) -> None:
     assert (made["adversarial"], made["perceptual"]) == (1e-2, 2e-4)
 
 
+@pytest.mark.parametrize(
+    ("family", "kinds"),
+    [("pix2pix", "paired or highres"), ("srgan", "highres"), ("style", "style")],
+)
+def test_a_dataset_of_another_kind_is_refused_by_its_kind(
+    home: Path, family: Trainable, kinds: str
+) -> None:
+    """Who trains a family on another kind of dataset is told both kinds, as datasets name them."""
+    dataset, _ = DatasetStore(home).add(home / "uploaded" / "domains", "photos", "unpaired")
+    request = TrainingRequest(family=family, dataset=dataset.id, name="mine")
+    with pytest.raises(
+        InvalidRecipe, match=f"{family} trains on {kinds} datasets, not on unpaired"
+    ):
+        recipe_of(request, DatasetStore(home), Registry(home, home / "none"), OPERATOR)
+
+
 def test_networks_far_beyond_published_ones_are_refused(home: Path) -> None:
     """A generator that a machine cannot hold is refused by its number of weights."""
     dataset, _ = DatasetStore(home).add(home / "uploaded" / "domains", "photos", "unpaired")

@@ -81,6 +81,13 @@ _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
 }
+# The kinds of datasets that each family learns from.
+_KINDS = {
+    "pix2pix": ("paired", "highres"),
+    "cyclegan": ("unpaired",),
+    "srgan": ("highres",),
+    "style": ("style",),
+}
 # pix2pix has one generator, whose direction is a matter of the data.
 _KEYS = {"pix2pix": "AtoB", "srgan": "upscale", "style": "stylize"}
 _DATA_KEYS = {"load_px", "max_load_px", "crop_px", "min_factor", "flip", "style_px"}
@@ -104,9 +111,13 @@ def recipe_of(
         InvalidRecipe: naming each key that is wrong.
         DatasetNotFound, ModelNotFound: there is no such dataset or base model.
     """
-    data, evaluation = datasets.get(request.dataset, caller).recipe_tables(
-        request.family, request.direction
-    )
+    dataset = datasets.get(request.dataset, caller)
+    if dataset.kind not in (kinds := _KINDS[request.family]):
+        raise InvalidRecipe(
+            f"data.kind: {request.family} trains on {' or '.join(kinds)} datasets, "
+            f"not on {dataset.kind} ones"
+        )
+    data, evaluation = dataset.recipe_tables(request.family, request.direction)
     if request.base:
         check_visible(registry, request.base.partition("@")[0], caller)
     base = registry.resolve(request.base) if request.base else None
