@@ -73,7 +73,7 @@ def train(
         find_model: from a name in the recipe's [initial] table to a generator's file.
         stop_after: pause once this many steps are done in all.
         should_stop: asked after every step whether to pause there.
-        on_progress: called every `log_every` steps.
+        on_progress: called every `log_every` steps, and at the first and the last.
         show_bar: draw a progress bar with rate and time left.
 
     Returns:
@@ -225,7 +225,7 @@ class _Run:
                 judged = objective.discriminator_step(batch, fakes)
             self.descend("discriminators", torch.stack([v.float() for v in judged.values()]).sum())
         self.step += 1
-        if self.step % self.config.log_every and self.step != 1:
+        if self.step % self.config.log_every and self.step not in (1, self.config.steps):
             return {}
         figures = {f"generator/{k}": float(v.detach()) for k, v in terms.items()}
         figures |= {f"discriminator/{k}": float(v.detach()) for k, v in judged.items()}

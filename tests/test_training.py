@@ -305,6 +305,14 @@ def test_run_folder(data_root: Path, tmp_path: Path):
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
+def test_the_first_and_the_last_step_are_reported(data_root: Path, tmp_path: Path):
+    """Whoever follows a training sees it arrive, also where `log_every` does not divide it."""
+    told: list[int] = []
+    recipe = tiny_recipe("srgan-regression", steps=5, log_every=3)
+    run(recipe, tmp_path, data_root, on_progress=lambda progress: told.append(progress.step))
+    assert told == [1, 3, 5] == [row["step"] for row in rows(tmp_path)]
+
+
 def test_rows_after_the_last_state_are_dropped(data_root: Path, tmp_path: Path):
     """A resumed training's table has each step once, also when a kill cut its last line."""
     recipe = tiny_recipe("srgan-regression", steps=4, log_every=1)
