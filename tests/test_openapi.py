@@ -175,6 +175,23 @@ def refused_for_its_model(response: Any) -> bool:
     return problem["code"] == "wrong_task" or "no adversarial counterpart" in problem["detail"]
 
 
+def test_every_body_is_described_as_its_version_of_openapi_has_it() -> None:
+    """Every answer's body has a schema, in the words of OpenAPI 3.1; a .png is nothing else."""
+    document = description()
+    assert document["openapi"].startswith("3.1.")
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            for status, answer in operation["responses"].items():
+                content = answer.get("content", {})
+                assert bool(content) == (status != "204"), (method, path, status)
+                for media in content.values():
+                    known = {"schema", "example", "examples", "encoding"}
+                    assert media["schema"], (method, path, status)
+                    assert media.keys() <= known, (method, path, status)
+            if path.endswith(".png"):
+                assert list(operation["responses"]["200"]["content"]) == ["image/png"], path
+
+
 @described(GUARDED, FORM, 6).parametrize()
 def test_every_operation_is_as_described(case: Any, key: dict[str, str]) -> None:
     """Whatever is asked, the answer is one that the description foresees."""

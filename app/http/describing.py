@@ -15,6 +15,10 @@ PHOTO = "/docs/examples/photo.jpg"
 SEALED = "/docs/examples/sealed.png"
 
 _BINARY = {"type": "string", "format": "binary"}
+# Of a route with `response_class=Response`, as FastAPI takes others to answer JSON, too.
+PNG: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The picture", "content": {"image/png": {"schema": _BINARY}}}
+}
 _IMAGES: dict[str, Any] = {f"image/{name}": {"schema": _BINARY} for name in get_args(Format)}
 _IMAGE_PROBLEMS = [status for status in PROBLEMS if status not in (401, 403, 409, 421, 429, 507)]
 _IMAGE_HEADERS = {

@@ -35,4 +35,8 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
                 anywhere |= problems(422)
             told = {str(status): answer for status, answer in anywhere.items()}
             operation["responses"] |= told
+            for answer in operation["responses"].values():
+                for media in answer.get("content", {}).values():
+                    if media.pop("itemSchema", None):  # OpenAPI 3.2's, in a document of 3.1
+                        media["schema"] = {"type": "string"}
     return document

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from app.deps import JobsDep, ServiceDep, Train
 from app.errors import Busy
+from app.http.describing import PNG
 from app.http.uploads import read_file
 from app.schemas.datasets import (
     DatasetDetails,
@@ -83,14 +84,9 @@ async def show_dataset(
     return DatasetDetails.of(dataset, _url(request, id))
 
 
-@router.get(
-    "/{id}/contact.png",
-    response_class=Response,
-    responses=problems(404, 422)
-    | {200: {"description": "Up to 12 pictures of each part", "content": {"image/png": {}}}},
-)
+@router.get("/{id}/contact.png", response_class=Response, responses=PNG | problems(404, 422))
 async def show_contact_sheet(id: DatasetId, service: ServiceDep, caller: Train) -> Response:  # noqa: A002
-    """A picture of the pictures: a row for each part."""
+    """A picture of up to 12 pictures of each part, a row for each."""
     png = await asyncio.to_thread(service.datasets.contact_sheet, id, caller)
     return Response(png, media_type="image/png")
 

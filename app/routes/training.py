@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.deps import JobsDep, OwnJob, Train
 from app.errors import JobNotFound
+from app.http.describing import PNG
 from app.retraining.job_details import details, summary
 from app.retraining.job_folder import Event
 from app.retraining.jobs import Jobs
@@ -28,9 +29,6 @@ router = APIRouter(prefix="/v1/training-jobs", tags=["training"])
 
 _LOOK_EVERY_S = 0.3
 _ASK_EVERY_S = 1.0
-_PNG: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
-}
 
 # Plain functions: FastAPI runs them in a thread, where the database may block.
 
@@ -84,7 +82,11 @@ def list_samples(job: OwnJob, jobs: JobsDep) -> JobSamples:
     return JobSamples(steps=jobs.folder(job.id).samples())
 
 
-@router.get("/{job_id}/samples/{step}.png", responses=_PNG | problems(404, 422, 503))
+@router.get(
+    "/{job_id}/samples/{step}.png",
+    response_class=Response,
+    responses=PNG | problems(404, 422, 503),
+)
 def show_sample(
     job: OwnJob, step: Annotated[int, Path(ge=0, le=10_000_000, examples=[100])], jobs: JobsDep
 ) -> Response:
@@ -95,7 +97,9 @@ def show_sample(
     return Response(path.read_bytes(), media_type="image/png")
 
 
-@router.get("/{job_id}/losses.png", responses=_PNG | problems(404, 422, 503))
+@router.get(
+    "/{job_id}/losses.png", response_class=Response, responses=PNG | problems(404, 422, 503)
+)
 def show_losses(job: OwnJob, jobs: JobsDep) -> Response:
     """The losses over the steps, a panel each."""
     curves = jobs.folder(job.id).loss_curves()
