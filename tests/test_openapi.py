@@ -192,6 +192,16 @@ def test_every_body_is_described_as_its_version_of_openapi_has_it() -> None:
                 assert list(operation["responses"]["200"]["content"]) == ["image/png"], path
 
 
+def test_refusals_are_described_with_the_headers_that_say_what_to_do() -> None:
+    """A 429 and a 503 have Retry-After and a 401 has WWW-Authenticate, in every description."""
+    told = {"401": "WWW-Authenticate", "429": "Retry-After", "503": "Retry-After"}
+    for path, methods in description()["paths"].items():
+        for method, operation in methods.items():
+            for status in told.keys() & operation["responses"].keys():
+                headers = operation["responses"][status]["headers"]
+                assert told[status] in headers, (method, path, status)
+
+
 @described(GUARDED, FORM, 6).parametrize()
 def test_every_operation_is_as_described(case: Any, key: dict[str, str]) -> None:
     """Whatever is asked, the answer is one that the description foresees."""

@@ -38,9 +38,22 @@ PROBLEMS = {
     504: "No answer within the deadline",
     507: "The disk is full",
 }
+_RETRY_AFTER = {"schema": {"type": "integer"}, "description": "Seconds until another try pays"}
+_HEADERS: dict[int, dict[str, Any]] = {
+    401: {
+        "WWW-Authenticate": {"schema": {"type": "string"}, "description": "What a key is sent as"}
+    },
+    429: {"Retry-After": _RETRY_AFTER},
+    503: {"Retry-After": _RETRY_AFTER},
+}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return OpenAPI's description of the problems a route may answer."""
     content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": PROBLEMS[status], "content": content} for status in statuses}
+    described: dict[int | str, dict[str, Any]] = {}
+    for status in statuses:
+        described[status] = {"description": PROBLEMS[status], "content": content}
+        if headers := _HEADERS.get(status):
+            described[status]["headers"] = headers
+    return described
