@@ -77,12 +77,23 @@ class InvalidParameter(ServiceError):
     @classmethod
     def of(cls, errors: list[Any]) -> InvalidParameter:
         """Build from pydantic's error list, without repeating what the client sent."""
-        faults = [
-            {"field": ".".join(map(str, error["loc"]))[:64], "message": text_of(error)}
-            for error in errors[:16]
-        ]
+        faults = [_fault(error) for error in errors[:16]]
         text = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
         return cls(text, faults)
+
+
+def _fault(error: Any) -> dict[str, str]:
+    """Say of one of pydantic's or FastAPI's errors what the client can do about it."""
+    location, text = error["loc"], text_of(error)
+    match error["type"]:
+        case "extra_forbidden":
+            text = "there is no such parameter"
+        case "model_attributes_type" if location == ("body",):  # also of JSON sent as a form
+            text = "send a JSON object, with Content-Type: application/json"
+        case "json_invalid" if location[0] == "body":
+            text = f"no valid JSON: {error['ctx']['error']} (at character {location[-1]})"
+            location = location[:-1]
+    return {"field": ".".join(map(str, location))[:64], "message": text}
 
 
 class WrongTask(ServiceError):

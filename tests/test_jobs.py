@@ -68,6 +68,45 @@ def test_a_job_waits_in_line(client: TestClient, body: dict[str, Any]) -> None:
     assert listed[:2] == [second["id"], first["id"]]
 
 
+@pytest.mark.parametrize(
+    ("content", "media_type", "detail"),
+    [
+        (
+            b'{"family" 1}',
+            "application/json",
+            "body: no valid JSON: Expecting ':' delimiter (at character 10)",
+        ),
+        (
+            b'{"family": "srgan"}',
+            "application/x-www-form-urlencoded",
+            "body: send a JSON object, with Content-Type: application/json",
+        ),
+        (
+            b"[]",
+            "application/json",
+            "body: send a JSON object, with Content-Type: application/json",
+        ),
+        (
+            b'{"family": "srgan", "dataset": "x", "name": "y", "step": 3}',
+            "application/json",
+            "body.step: there is no such parameter",
+        ),
+        (
+            b'{"family": "srgan", "dataset": "x", "name": "y", "steps": 3, "minutes": 3}',
+            "application/json",
+            "body: give steps or minutes, not both",
+        ),
+    ],
+)
+def test_a_faulty_body_is_told_what_to_send(
+    client: TestClient, content: bytes, media_type: str, detail: str
+) -> None:
+    """Of a body that is no training the answer says what to change, for people."""
+    answer = client.post(URL, content=content, headers={"Content-Type": media_type})
+    assert_problem(answer, 422, "invalid_parameter")
+    assert answer.json()["detail"] == detail
+
+
 def test_the_same_key_gives_the_same_job(client: TestClient, body: dict[str, Any]) -> None:
     """A request sent twice trains once; the same key with another body is refused."""
     first = submit(client, body, "once")
