@@ -8,9 +8,11 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import structlog
@@ -95,6 +97,8 @@ def serve(settings: Settings) -> None:
     configure_logs(settings.log_level)
     if unknown := unknown_variables():
         log.warning("no settings, and ignored", variables=unknown)
+    if fault := _why_unwritable(settings.home):
+        log.warning("home cannot be written to: what is to be kept will fail", error=fault)
     app = create_app(settings)
     command = [sys.executable, "-m", "app.cli", "worker", "--until-stdin-closes"]
     worker = Supervisor(command, child_environment(settings), settings.shutdown_timeout_s)
@@ -128,6 +132,16 @@ def serve(settings: Settings) -> None:
         server.run()
     if not server.started:
         raise SystemExit(3)
+
+
+def _why_unwritable(folder: Path) -> str | None:
+    """Try, as neither owner nor mode tells of a mount, and root may do what others may not."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return str(error)
 
 
 def _spare_collector() -> None:

@@ -290,6 +290,19 @@ def test_odd_settings(tmp_path: Path) -> None:
     assert "ANAMORPH_PROT" in warned["variables"]
 
 
+def test_a_home_that_cannot_be_written_to(tmp_path: Path) -> None:
+    """A service says at the start that it can keep nothing, and tells its metrics all the same."""
+    (tmp_path / "file").touch()
+    server = Server(tmp_path / "file" / "home", tmp_path / "log")
+    with server.ready():
+        assert server.client.get("/metrics").status_code == 200
+        refused = server.client.get("/v1/training-jobs")
+    assert (refused.status_code, refused.json()["code"]) == (503, "jobs_unavailable")
+    told = [json.loads(line) for line in server.log.read_text().splitlines()]
+    [warned] = [line for line in told if line["event"].startswith("home cannot be written to")]
+    assert str(tmp_path / "file") in warned["error"]
+
+
 def test_sigterm_lets_requests_finish(tmp_path: Path) -> None:
     """On SIGTERM the service answers what it has begun, then exits; all its log is JSON."""
     publish_models(tmp_path, ("srresnet-x4",))

@@ -268,7 +268,11 @@ class Jobs:
             raise JobsUnavailable("the database of jobs does not answer", 5) from error
 
     def _connected(self) -> DBOSClient:
-        url = database_url(self._settings)
+        try:
+            url = database_url(self._settings)
+        except OSError as error:
+            full = StorageFull.of(error)
+            raise full or JobsUnavailable("the database of jobs has no folder", 5) from error
         DBOS.migrate(url)
         client = DBOSClient(
             system_database_url=url,
