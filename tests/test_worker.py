@@ -221,6 +221,23 @@ def test_a_stopped_worker_leaves_its_job_to_the_next(
     home.jobs.cancel(job.id)
 
 
+def test_a_worker_that_cannot_begin_says_why(tmp_path: Path) -> None:
+    """Beside a service, too, a worker without a folder ends with a reason, not by an abort."""
+    (tmp_path / "file").touch()
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "worker", "--until-stdin-closes"],
+        env=os.environ | {"ANAMORPH_HOME": str(tmp_path / "file" / "home")},
+        stdin=subprocess.PIPE,  # which stays open
+        stderr=subprocess.PIPE,
+    )
+    with worker:
+        assert worker.stderr
+        told = worker.stderr.read().decode()
+        assert worker.wait(60) == 1, told
+    assert "Not a directory" in told
+    assert "Fatal" not in told
+
+
 def test_a_killed_server_leaves_no_process(tmp_path: Path) -> None:
     """The worker beside a server trains, comes back when killed, and ends when the server does."""
     home = Home(tmp_path)

@@ -235,6 +235,6 @@ def run_worker(settings: Settings, *, until_stdin_closes: bool = False) -> None:
 
 
 def _await_end_of_input(stopping: threading.Event) -> None:
-    while sys.stdin.buffer.read(1):
-        time.sleep(0)
+    while os.read(sys.stdin.fileno(), 1):  # unbuffered: a buffer's lock aborts a failing exit
+        pass
     stopping.set()
