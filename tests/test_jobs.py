@@ -68,6 +68,12 @@ def test_a_job_waits_in_line(client: TestClient, body: dict[str, Any]) -> None:
     assert listed[:2] == [second["id"], first["id"]]
 
 
+def test_a_job_is_where_the_client_asked(client: TestClient, body: dict[str, Any]) -> None:
+    """`Location` names a path, as a proxy may have taken the request by another host or scheme."""
+    answer = client.post(URL, json=body, headers={"Host": "127.0.0.1:9"})
+    assert answer.headers["location"] == f"{URL}/{answer.json()['id']}"
+
+
 @pytest.mark.parametrize(
     ("content", "media_type", "detail"),
     [

@@ -25,7 +25,9 @@ from app.schemas.training import (
     TrainingRequest,
 )
 
-router = APIRouter(prefix="/v1/training-jobs", tags=["training"])
+PATH = "/v1/training-jobs"
+
+router = APIRouter(prefix=PATH, tags=["training"])
 
 _LOOK_EVERY_S = 0.3
 _ASK_EVERY_S = 1.0
@@ -46,7 +48,8 @@ def submit_job(
 ) -> JobDetails:
     """Put a training into the queue; the same `Idempotency-Key` and body give the same job."""
     job = jobs.submit(training, caller, idempotency_key)
-    response.headers["Location"] = str(request.url_for("show_job", job_id=job.id))
+    # Without host and scheme, which a proxy may not pass on.
+    response.headers["Location"] = f"{request.scope.get('root_path', '')}{PATH}/{job.id}"
     return details(job, jobs.folder(job.id))
 
 
