@@ -192,6 +192,15 @@ def test_every_body_is_described_as_its_version_of_openapi_has_it() -> None:
                 assert list(operation["responses"]["200"]["content"]) == ["image/png"], path
 
 
+def test_no_default_is_described_twice() -> None:
+    """A client that sends each default gives none both as a field and in the query: a 422."""
+    for path, methods in description()["paths"].items():
+        for operation in methods.values():
+            if FORM in operation.get("requestBody", {}).get("content", {}):
+                for parameter in operation.get("parameters", []):
+                    assert "default" not in parameter["schema"], (path, parameter["name"])
+
+
 def test_refusals_are_described_with_the_headers_that_say_what_to_do() -> None:
     """A 429 and a 503 have Retry-After and a 401 has WWW-Authenticate, in every description."""
     told = {"401": "WWW-Authenticate", "429": "Retry-After", "503": "Retry-After"}

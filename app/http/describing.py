@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -66,9 +67,11 @@ def image_operation(
             "name": header_of(name) if name in secrets else name,
             "in": "header" if name in secrets else "query",
             "required": False,
-            "schema": field,
+            # Generated clients send a default themselves: here as well as in the form, twice.
+            "schema": {key: value for key, value in field.items() if key != "default"},
             "description": "Required with a raw body. " * (name in required)
-            + field.get("description", ""),
+            + field.get("description", "")
+            + (f" By default {json.dumps(field['default'])}." if "default" in field else ""),
         }
         | ({"example": example[name]} if name in example else {})
         for name, field in fields.items()
