@@ -39,6 +39,7 @@ def _expanded(path: Path) -> Path:
 
 
 _Path = Annotated[Path, AfterValidator(_expanded)]
+_File = Annotated[_Path, PathType("file")]
 
 
 class Settings(BaseSettings):
@@ -111,8 +112,8 @@ class Settings(BaseSettings):
         repr=False,
         description="Of the queue of jobs; by default an SQLite file in `home`.",
     )
-    vgg16: _Path | None = Field(None, description="VGG16 weights, for training and evaluation.")
-    face_detector: Annotated[_Path, PathType("file")] | None = Field(
+    vgg16: _File | None = Field(None, description="VGG16 weights, for training and evaluation.")
+    face_detector: _File | None = Field(
         None, description="ONNX file of YuNet, to find faces instead of the MTCNN that is built in."
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -88,6 +88,7 @@ def test_mistakes_are_told_in_a_line(tmp_path: Path, source: Path, arguments, wo
         ("CORS_ORIGINS", "https://a.example,https://*.b.example", "cors_origins: 'https://*.b"),
         ("HOME", "~nobody-of-that-name/x", "home: "),
         ("FACE_DETECTOR", "~/no such file", "face_detector: "),
+        ("VGG16", "~/no such file", "vgg16: "),
     ],
 )
 def test_mistaken_settings_are_told(

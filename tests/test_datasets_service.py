@@ -59,7 +59,9 @@ def test_the_whole_life_over_http(client: TestClient, monkeypatch: pytest.Monkey
         patched.setattr(state.jobs, "using", lambda _id: "12ab")
         refused = client.delete(url)
     assert (refused.status_code, refused.json()["code"]) == (409, "dataset_in_use")
-    assert client.delete(url).status_code == 204
+    deleted = client.delete(url)
+    assert deleted.status_code == 204
+    assert "content-type" not in deleted.headers
     assert client.get(url).json()["code"] == "dataset_not_found"
     assert list(state.service.datasets.root.iterdir()) == []
 

@@ -91,7 +91,7 @@ async def show_contact_sheet(id: DatasetId, service: ServiceDep, caller: Train) 
     return Response(png, media_type="image/png")
 
 
-@router.delete("/{id}", status_code=204, responses=problems(404, 409, 507))
+@router.delete("/{id}", status_code=204, response_class=Response, responses=problems(404, 409, 507))
 async def delete_dataset(
     id: DatasetId,  # noqa: A002
     service: ServiceDep,

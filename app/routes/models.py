@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Response
 
 from app.callers import Caller
 from app.deps import AnyKey, ServiceDep, Train
@@ -101,7 +101,10 @@ async def rollback(name: Name, service: ServiceDep, caller: Train) -> ModelSumma
 
 
 @router.delete(
-    "/{name}/versions/{version}", status_code=204, responses=problems(404, 409, 422, 507)
+    "/{name}/versions/{version}",
+    status_code=204,
+    response_class=Response,
+    responses=problems(404, 409, 422, 507),
 )
 async def delete_version(
     name: Name,
