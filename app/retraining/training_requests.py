@@ -81,13 +81,8 @@ _DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
         },
     },
 }
-# The kinds of datasets that each family learns from.
-_KINDS = {
-    "pix2pix": ("paired", "highres"),
-    "cyclegan": ("unpaired",),
-    "srgan": ("highres",),
-    "style": ("style",),
-}
+# The kinds of datasets that hold a recipe's kinds of data, where they are called otherwise.
+_HOLDING = {"colours": "highres", "content": "style"}
 # pix2pix has one generator, whose direction is a matter of the data.
 _KEYS = {"pix2pix": "AtoB", "srgan": "upscale", "style": "stylize"}
 _DATA_KEYS = {"load_px", "max_load_px", "crop_px", "min_factor", "flip", "style_px"}
@@ -112,7 +107,9 @@ def recipe_of(
         DatasetNotFound, ModelNotFound: there is no such dataset or base model.
     """
     dataset = datasets.get(request.dataset, caller)
-    if dataset.kind not in (kinds := _KINDS[request.family]):
+    learned = FAMILIES[request.family].load_objective().data_kinds
+    kinds = [_HOLDING.get(kind, kind) for kind in learned]
+    if dataset.kind not in kinds:
         raise InvalidRecipe(
             f"data.kind: {request.family} trains on {' or '.join(kinds)} datasets, "
             f"not on {dataset.kind} ones"
