@@ -15,18 +15,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models.errors import InvalidCheckpoint
-from models.files import remove_leftovers, write_atomically
+from models.files import write_atomically
 
 _TENSOR = "$tensor"
 _KEYED = "$keyed"
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` atomically: dicts, lists, tensors, and what JSON holds.
-
-    No other process may be writing it: what those left that were killed in the middle is removed.
-    """
-    remove_leftovers(path)
+    """Write `state` atomically: dicts, lists, tensors, and what JSON holds."""
     tensors: dict[str, Tensor] = {}
     tree = _fold(state, tensors)
     write_atomically(path, lambda target: save_file(tensors, target, {"state": json.dumps(tree)}))

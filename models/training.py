@@ -21,6 +21,7 @@ from models.distributed import any_rank, average_gradients, process_group
 from models.errors import DivergedTraining, InvalidRecipe
 from models.families import FAMILIES
 from models.family import same_network
+from models.files import remove_leftovers
 from models.objective import Objective
 from models.optimization import Muon, adam, rate_factor, restore
 from models.precision import autocast
@@ -159,6 +160,8 @@ class _Run:
     ) -> dict[str, Path]:
         """Train up to step `stop`, leaving a state there; publish at the recipe's last step."""
         config, first = self.config, self.step
+        if self.rank == 0:
+            remove_leftovers(self.folder / STATE_FILE)
         stream = batches(
             self.samples, config.batch, first, stop, config.workers, self.rank, self.ranks
         )
