@@ -54,7 +54,7 @@ class PairedSamples(Samples):
         self._second = Pictures(root, data.targets) if data.targets else None
         self._pairs = [(i, i) for i in range(len(self._first))]
         if self._second:
-            self._pairs = _equally_named(self._first.paths, self._second.paths)
+            self._pairs = equally_named(self._first.paths, self._second.paths)
         self._order = Shuffled(len(self._pairs), seed)
         self._swap = data.direction == "BtoA"
         self._augment = _augmentation(data)
@@ -84,9 +84,14 @@ class PairedSamples(Samples):
         return (second, first) if self._swap else (first, second)
 
 
-def _equally_named(first: list[Path], second: list[Path]) -> list[tuple[int, int]]:
-    """Index pairs of the files that have the same name, whatever its case and suffix."""
-    names, partner_names = ([path.stem.casefold() for path in paths] for paths in (first, second))
+def equally_named(first: list[Path], second: list[Path], ending: str = "") -> list[tuple[int, int]]:
+    """Index pairs of the files that have the same name, whatever its case and suffix.
+
+    Names of the second may have an `ending` more than those of the first. Raises InvalidDataset
+    when a name comes twice or no file has a partner.
+    """
+    names = [path.stem.casefold() for path in first]
+    partner_names = [path.stem.casefold().removesuffix(ending) for path in second]
     for side in (names, partner_names):
         name, times = Counter(side).most_common(1)[0]
         if times > 1:
@@ -94,7 +99,7 @@ def _equally_named(first: list[Path], second: list[Path]) -> list[tuple[int, int
     partners = {name: index for index, name in enumerate(partner_names)}
     pairs = [(i, partners.pop(name)) for i, name in enumerate(names) if name in partners]
     if not pairs:
-        raise InvalidDataset("no picture has one of the same name in the targets' folder")
+        raise InvalidDataset("no picture has a partner of the same name")
     if alone := len(first) + len(second) - 2 * len(pairs):
         log.warning("left out, having no partner of the same name: %d pictures", alone)
     return pairs

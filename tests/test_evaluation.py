@@ -16,6 +16,7 @@ from models import images
 from models.checkpoint import Header, LoadedGenerator, load_generator, save_generator
 from models.errors import InvalidDataset, InvalidRecipe
 from models.evaluation import figures, metrics, quality
+from models.evaluation.data import upscale_test_pictures
 from models.evaluation.figures import evaluate
 from models.evaluation.protocols import Table, mean_colours
 from models.families import family
@@ -54,6 +55,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _small_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "KID_PX", 32)
+
+
+def test_reduced_pictures_are_those_of_their_names(tmp_path: Path):
+    """Originals and reduced pictures belong together by name, however their names sort."""
+    for index, name in enumerate(("img_1", "img_10", "img_2")):
+        for path, px in ((f"HR/{name}", 8), (f"LRbicx2/{name}x2", 4)):
+            picture = images.Picture(np.full((px, px, 3), 50 * index, np.uint8), None, "png")
+            file = tmp_path / f"{path}.png"
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(images.encode(picture, "png"))
+    low, high = upscale_test_pictures(tmp_path, ".", 2)
+    assert [one.shape[0] for one in low + high] == [4] * 3 + [8] * 3
+    assert [one.max() for one in low] == [one.max() for one in high] == [0, 50, 100]
+    assert len(upscale_test_pictures(tmp_path, ".", 2, limit=2)[0]) == 2
 
 
 def model_file(folder: Path, stage: str, tests: Any = None, **changes: Any) -> Path:

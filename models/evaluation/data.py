@@ -12,7 +12,7 @@ from torchvision.transforms.functional import center_crop
 
 from models import images
 from models.checkpoint import LoadedGenerator
-from models.data import PairedSamples
+from models.data import PairedSamples, equally_named
 from models.errors import InvalidRecipe
 from models.evaluation.protocols import Pair
 from models.families.style.gatys import Start
@@ -110,13 +110,18 @@ def upscale_test_pictures(
 ) -> tuple[list[Pixels], list[Pixels]]:
     """Return the reduced pictures of a super-resolution test set and the originals.
 
+    Those of one name belong together, whether or not the reduced one's ends in x4 for a scale of 4.
     A folder that has no folder HR holds photos, which are cropped to a multiple of `scale`, or to
     their middle, and reduced here.
     """
-    if _has_reduced(root, folder):
-        low = pictures_of(root, f"{folder}/LRbicx{scale}", limit)
-        return low, pictures_of(root, f"{folder}/HR", limit)
     low, high = [], []
+    if _has_reduced(root, folder):
+        lows, highs = (Pictures(root, [f"{folder}/{name}"]) for name in (f"LRbicx{scale}", "HR"))
+        pairs = equally_named(highs.paths, lows.paths, ending=f"x{scale}")
+        for i, j in (pairs[index] for index in evenly_spaced(len(pairs), limit)):
+            high.append(rgb_of(highs[i]))
+            low.append(rgb_of(lows[j]))
+        return low, high
     for picture in _tensors(root, folder, limit):
         sides = [min(side, middle_px or side) for side in picture.shape[1:]]
         height, width = (side // scale * scale for side in sides)
