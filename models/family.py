@@ -79,7 +79,7 @@ def channels(config: Config) -> tuple[int, int]:
     return getattr(config, "channels_in", 3), getattr(config, "channels_out", 3)
 
 
-WEIGHTLESS = {"view_px", "clip"}
+WEIGHTLESS = {"view_px", "clip", "undertone_px"}
 """Hyperparameters of generators that change what weights do, but not which weights there are."""
 
 

@@ -39,6 +39,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "unet, grey": ("pix2pix", {"base_channels": 4, "depth": 5, "channels_in": 1}),
     "resnet": ("cyclegan", {"base_channels": 8, "blocks": 1}),
     "resnet, clipped": ("cyclegan", {"base_channels": 8, "blocks": 1, "clip": 1.5}),
+    "resnet, undertone": ("cyclegan", {"base_channels": 8, "blocks": 1, "undertone_px": 9}),
     "resnet, transposed": (
         "cyclegan",
         {"base_channels": 8, "blocks": 1, "upsampling": "transposed"},

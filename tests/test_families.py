@@ -16,6 +16,7 @@ from models.blocks import NearestConv, PatchGAN, as_displayed, norm_layer, param
 from models.checkpoint import Header, load_generator, save_generator, skeleton
 from models.errors import InvalidCheckpoint
 from models.families import FAMILIES, family
+from models.families.cyclegan.networks import local_mean
 from models.families.srgan.networks import SRDiscriminator
 from models.family import Family
 
@@ -30,6 +31,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("cyclegan", {"base_channels": 4, "blocks": 2, "upsampling": "transposed", "dropout": 0.5}),
     ("cyclegan", {"base_channels": 4, "blocks": 1, "norm": "batch"}),
     ("cyclegan", {"base_channels": 4, "blocks": 1, "clip": 2.0}),
+    ("cyclegan", {"base_channels": 4, "blocks": 1, "undertone_px": 9}),
     ("srgan", {"channels": 8, "blocks": 1, "scale": 2}),
     ("srgan", {"channels": 8, "blocks": 2, "scale": 4, "value_range": "signed"}),
     ("srgan", {"architecture": "srresnet", "channels": 8, "blocks": 1, "output": "tanh"}),
@@ -215,6 +217,38 @@ def test_a_clip_is_in_standard_deviations(norm: str):
     """Normalisations whose answers are not in standard deviations refuse a clip."""
     with pytest.raises(ValidationError, match=f"clip.*{norm}"):
         family("cyclegan").generator_config(norm=norm, clip=6.0)
+
+
+def test_an_undertone_tells_one_colour_from_another():
+    """To instance normalisation a picture is the same in any colour; an undertone is not."""
+    kind = family("cyclegan")
+    bare = kind.build_generator(kind.generator_config(base_channels=4, blocks=1)).eval()
+    config = kind.generator_config(base_channels=4, blocks=1, undertone_px=9)
+    toned = kind.build_generator(config).eval()
+    picture = torch.rand(1, 3, 16, 16) - 0.5
+    greener = picture + torch.tensor([0.0, 0.4, 0.0])[:, None, None]
+    torch.testing.assert_close(bare(picture), bare(greener), atol=1e-3, rtol=0)
+    assert (toned(greener) - toned(picture))[:, 1].min() > 0.1
+
+
+def test_an_undertone_is_the_mean_around_a_pixel():
+    """Each value is the mean of the square around it, of as much of it as is in the picture."""
+    picture = torch.rand(2, 3, 16, 20)
+    mean = local_mean(picture, 5)
+    torch.testing.assert_close(mean[..., 7, 9], picture[..., 5:10, 7:12].mean((-2, -1)))
+    torch.testing.assert_close(mean[..., 0, 19], picture[..., :3, 17:].mean((-2, -1)))
+    torch.testing.assert_close(
+        local_mean(picture, 255), picture.mean((-2, -1), keepdim=True).expand_as(picture)
+    )
+
+
+@pytest.mark.parametrize(
+    "refused", [{"undertone_px": 8}, {"undertone_px": 9, "channels_in": 1}], ids=str
+)
+def test_an_undertone_fits_the_picture(refused: dict[str, Any]):
+    """An undertone has a pixel in its middle and the answer's channels."""
+    with pytest.raises(ValidationError, match="undertone_px"):
+        family("cyclegan").generator_config(**refused)
 
 
 def test_enlarging_is_the_same_in_training_and_after():

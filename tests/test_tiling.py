@@ -130,6 +130,7 @@ def test_tiles_equal_the_whole(
         ("style", {"base_channels": 4, "blocks": 1}),
         ("cyclegan", {"base_channels": 4, "blocks": 1}),
         ("cyclegan", {"base_channels": 4, "blocks": 1, "clip": 1.5}),
+        ("cyclegan", {"base_channels": 4, "blocks": 1, "undertone_px": 63}),
     ],
 )
 def test_instance_norm_with_the_whole_pictures_statistics(

@@ -70,8 +70,8 @@ def test_no_chroma_is_grey():
 
 
 def test_weights_fit_whatever_the_view():
-    """Weights fit whatever pictures a generator is shown and whatever its norms cut."""
-    assert same_network(ResNetConfig(view_px=256, clip=6.0), ResNetConfig())
+    """Weights fit whatever is shown to a generator, cut in its norms or added to its answer."""
+    assert same_network(ResNetConfig(view_px=256, clip=6.0, undertone_px=9), ResNetConfig())
     assert not same_network(ResNetConfig(blocks=6), ResNetConfig())
     assert not same_network(UNetConfig(), ResNetConfig())
 

@@ -6,6 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 -- the name PyTorch's users know it by
 
 from models.blocks import (
     Norm,
@@ -28,6 +29,9 @@ class ResNetConfig(Config):
         dropout: rate inside the residual blocks; active in training only.
         clip: bound of what the normalisations give, in standard deviations (see `norm_layer`);
             with `norm` "instance" only, as another's answers are not in those.
+        undertone_px: side, odd, of the squares whose mean colours are added around each pixel
+            before the tanh; None adds none. Instance normalisation takes a picture's own colour
+            from it, which no layer finds again; strokes and other detail are finer than these.
         view_px: a picture with more pixels than a square of this side is shown to the generator
             as a small copy (`models.views.ReducedView`); None shows it every picture as it is.
     """
@@ -40,12 +44,18 @@ class ResNetConfig(Config):
     upsampling: Upsampling = "nearest"
     dropout: float = Field(0.0, ge=0, lt=1)
     clip: float | None = Field(None, gt=0)
+    undertone_px: int | None = Field(None, ge=3, le=255)
     view_px: int | None = Field(None, ge=64, le=1024)
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if self.clip is not None and self.norm != "instance":
             raise ValueError(f'clip bounds norm = "instance", not "{self.norm}"')
+        if self.undertone_px is not None:
+            if self.undertone_px % 2 == 0:
+                raise ValueError("undertone_px must be odd, so that a pixel is in the middle")
+            if self.channels_in != self.channels_out:
+                raise ValueError("undertone_px needs as many channels_out as channels_in")
         return self
 
 
@@ -54,6 +64,7 @@ class ResNetGenerator(nn.Module):
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
+        self.undertone_px = config.undertone_px
         c, norm, clip = config.base_channels, config.norm, config.clip
         bias = has_bias(norm)
         self.stem = nn.Sequential(
@@ -87,8 +98,20 @@ class ResNetGenerator(nn.Module):
         self.head = nn.Sequential(conv(c, config.channels_out, 7), nn.Tanh())
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.head(self.up(self.blocks(self.down(self.stem(x)))))
-        return y
+        project, bound = self.head
+        y: Tensor = project(self.up(self.blocks(self.down(self.stem(x)))))
+        if self.undertone_px is not None:
+            y = y + local_mean(x, self.undertone_px)
+        answer: Tensor = bound(y)
+        return answer
+
+
+def local_mean(x: Tensor, side_px: int) -> Tensor:
+    """(B, C, H, W) -> the same, each value the mean of a square around it, as far as there is x."""
+    for size in ((side_px, 1), (1, side_px)):
+        middle = (size[0] // 2, size[1] // 2)
+        x = F.avg_pool2d(x, size, stride=1, padding=middle, count_include_pad=False)
+    return x
 
 
 def build_generator(config: ResNetConfig) -> ResNetGenerator:
@@ -103,6 +126,6 @@ def size_rule(config: ResNetConfig) -> SizeRule:
     return SizeRule(
         multiple_of=4,
         minimum=16,
-        halo=-(-(15 + 8 * config.blocks) // 4) * 4,
+        halo=-(-max(15 + 8 * config.blocks, (config.undertone_px or 1) // 2) // 4) * 4,
         whole_image_statistics=config.norm.startswith("instance"),
     )
