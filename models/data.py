@@ -91,7 +91,11 @@ def equally_named(first: list[Path], second: list[Path], ending: str = "") -> li
     when a name comes twice or no file has a partner.
     """
     names = [path.stem.casefold() for path in first]
-    partner_names = [path.stem.casefold().removesuffix(ending) for path in second]
+    known = set(names)
+    partner_names = [
+        name if name in known else name.removesuffix(ending)
+        for name in (path.stem.casefold() for path in second)
+    ]
     for side in (names, partner_names):
         name, times = Counter(side).most_common(1)[0]
         if times > 1:

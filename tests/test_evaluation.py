@@ -59,8 +59,9 @@ def _small_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_reduced_pictures_are_those_of_their_names(tmp_path: Path):
     """Originals and reduced pictures belong together by name, however their names sort."""
-    for index, name in enumerate(("img_1", "img_10", "img_2")):
-        for path, px in ((f"HR/{name}", 8), (f"LRbicx2/{name}x2", 4)):
+    reduced = {"img_1": "img_1x2", "img_10": "img_10x2", "x2": "x2"}
+    for index, (name, small) in enumerate(reduced.items()):
+        for path, px in ((f"HR/{name}", 8), (f"LRbicx2/{small}", 4)):
             picture = images.Picture(np.full((px, px, 3), 50 * index, np.uint8), None, "png")
             file = tmp_path / f"{path}.png"
             file.parent.mkdir(exist_ok=True)
