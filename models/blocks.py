@@ -245,6 +245,16 @@ def bilinear(x: Tensor, scale: int) -> Tensor:
     return F.interpolate(x, scale_factor=float(scale), mode="bilinear", align_corners=False)
 
 
+def local_mean(x: Tensor, side_px: int) -> Tensor:
+    """Take means over squares of odd `side_px` around each value of (B, C, H, W).
+
+    At a border, of what is within the picture. Down, then across: a square costs its area.
+    """
+    half = side_px // 2
+    x = F.avg_pool2d(x, (side_px, 1), 1, (half, 0), count_include_pad=False)
+    return F.avg_pool2d(x, (1, side_px), 1, (0, half), count_include_pad=False)
+
+
 def as_displayed(picture: Tensor) -> Tensor:
     """Clamp to [-1, 1] in such a way that gradient descent brings values from outside back.
 

@@ -12,11 +12,17 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from models.blocks import NearestConv, PatchGAN, as_displayed, norm_layer, parameter_count
+from models.blocks import (
+    NearestConv,
+    PatchGAN,
+    as_displayed,
+    local_mean,
+    norm_layer,
+    parameter_count,
+)
 from models.checkpoint import Header, load_generator, save_generator, skeleton
 from models.errors import InvalidCheckpoint
 from models.families import FAMILIES, family
-from models.families.cyclegan.networks import local_mean
 from models.families.srgan.networks import SRDiscriminator
 from models.family import Family
 

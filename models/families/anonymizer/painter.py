@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.blocks import conv
+from models.blocks import conv, local_mean
 from models.faces.geometry import LANDMARKS
 from models.families.anonymizer.conditions import radius
 from models.families.anonymizer.tone import ToneNet, toned
@@ -175,11 +175,9 @@ def _continued(known: Tensor, mask: Tensor) -> Tensor:
 
 
 def _blurred(x: Tensor, width: int, times: int) -> Tensor:
-    """Take means over squares of `width` pixels, of what is within the picture, again and again."""
-    half = width // 2
-    for _ in range(times):  # down, then across: a square costs its area
-        x = nn.functional.avg_pool2d(x, (width, 1), 1, (half, 0), count_include_pad=False)
-        x = nn.functional.avg_pool2d(x, (1, width), 1, (0, half), count_include_pad=False)
+    """Take means over squares of `width` pixels again and again."""
+    for _ in range(times):
+        x = local_mean(x, width)
     return x
 
 

@@ -6,7 +6,6 @@ from typing import Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 -- the name PyTorch's users know it by
 
 from models.blocks import (
     Norm,
@@ -15,6 +14,7 @@ from models.blocks import (
     conv,
     has_bias,
     initialise_gan,
+    local_mean,
     norm_layer,
     upsample,
 )
@@ -104,14 +104,6 @@ class ResNetGenerator(nn.Module):
             y = y + local_mean(x, self.undertone_px)
         answer: Tensor = bound(y)
         return answer
-
-
-def local_mean(x: Tensor, side_px: int) -> Tensor:
-    """(B, C, H, W) -> the same, each value the mean of a square around it, as far as there is x."""
-    for size in ((side_px, 1), (1, side_px)):
-        middle = (size[0] // 2, size[1] // 2)
-        x = F.avg_pool2d(x, size, stride=1, padding=middle, count_include_pad=False)
-    return x
 
 
 def build_generator(config: ResNetConfig) -> ResNetGenerator:
