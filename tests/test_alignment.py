@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from models.faces.alignment import LANDMARKS, Alignment, face_radius
@@ -160,6 +160,7 @@ def test_landmarks_must_span_a_face() -> None:
 
 @settings(max_examples=60)
 @given(placed)
+@example(moved(0.375, -2.5, 16, 0))
 def test_the_surroundings_tell_nothing_of_the_face(landmarks: np.ndarray) -> None:
     """What a generator is given instead of a face is the same whatever the face, at borders too.
 

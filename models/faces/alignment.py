@@ -107,7 +107,8 @@ class Alignment:
         """Return uint8 (FACE_PX, FACE_PX, 3): antialiased, mirrored beyond the picture.
 
         Where that would show the face beside itself, it is the mean colour around it: a generator
-        that is to know nothing of the face is given all that lies outside its ellipse.
+        that is to know nothing of the face is given all that lies outside its ellipse. Within
+        two pixels of the border, which pasting looks at, it is the colour of the border instead.
         """
         left, top, right, bottom = self._bounds(2 * self.scale + 2)
         if right <= left or bottom <= top:
@@ -115,18 +116,19 @@ class Alignment:
         part, factors = _reduced(rgb[top:bottom, left:right], self.scale)
         centres = np.arange(FACE_PX) + 0.5
         x, y = np.meshgrid(centres, centres)
-        points = self._to_picture(x, y) - (left, top)
-        square = _sampled(part, points * factors)
-        mirrored = _mirrored(points, (right - left, bottom - top))
-        corner = np.array((left, top))
+        corner, size = np.array((left, top)), np.array((right - left, bottom - top))
+        points = self._to_picture(x, y) - corner
+        mirrored = _mirrored(points, size)
         shown = self.to_square((mirrored + corner).reshape(-1, 2)).reshape(points.shape)
-        # Not within two pixels of the border, which pasting looks at.
-        beyond = np.abs(mirrored - points).max(axis=-1) > 4 * max(1.0, self.scale)
+        beyond_px = np.linalg.norm(mirrored - points, axis=-1) / 2
         around = face_radius(x, y) > _ERASED
-        again = around & beyond & (face_radius(shown[..., 0], shown[..., 1]) <= _SHOWN_ONCE)
-        if again.any():
-            kept = square[around & ~again]
-            square[again] = np.rint(kept.mean(axis=0)) if len(kept) else 127
+        again = (beyond_px > 0) & (face_radius(shown[..., 0], shown[..., 1]) <= _SHOWN_ONCE)
+        near = beyond_px <= 2 * max(1.0, self.scale)
+        held = np.where((around & again & near)[..., None], points.clip(0, size), points)
+        square = _sampled(part, held * factors)
+        if (unseen := around & again & ~near).any():
+            kept = square[around & ~unseen]
+            square[unseen] = np.rint(kept.mean(axis=0)) if len(kept) else 127
         return square
 
     def paste(self, rgb: Pixels, face: Pixels) -> Pixels:
@@ -183,11 +185,11 @@ def _sampled(rgb: Pixels, points: Points) -> Pixels:
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
 
 
-def _mirrored(points: Points, size: tuple[int, int]) -> Points:
+def _mirrored(points: Points, size: NDArray[np.int64]) -> Points:
     """Return where `_sampled` looks for points (h, w, 2) of a picture of size (width, height)."""
-    twice = 2.0 * np.array(size)
+    twice = 2.0 * size
     wrapped = np.mod(points, twice)
-    return np.minimum(wrapped, twice - wrapped)
+    return np.asarray(np.minimum(wrapped, twice - wrapped), np.float64)
 
 
 def face_radius(x: Points, y: Points) -> Points:
