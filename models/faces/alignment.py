@@ -122,11 +122,12 @@ class Alignment:
         shown = self.to_square((mirrored + corner).reshape(-1, 2)).reshape(points.shape)
         beyond_px = np.linalg.norm(mirrored - points, axis=-1) / 2
         around = face_radius(x, y) > _ERASED
-        again = (beyond_px > 0) & (face_radius(shown[..., 0], shown[..., 1]) <= _SHOWN_ONCE)
+        again = face_radius(shown[..., 0], shown[..., 1]) <= _SHOWN_ONCE
+        again &= around & (beyond_px > 0)
         near = beyond_px <= 2 * max(1.0, self.scale)
-        held = np.where((around & again & near)[..., None], points.clip(0, size), points)
+        held = np.where((again & near)[..., None], points.clip(0, size), points)
         square = _sampled(part, held * factors)
-        if (unseen := around & again & ~near).any():
+        if (unseen := again & ~near).any():
             kept = square[around & ~unseen]
             square[unseen] = np.rint(kept.mean(axis=0)) if len(kept) else 127
         return square
