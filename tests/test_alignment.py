@@ -121,6 +121,24 @@ def test_faces_beyond_the_border_are_mirrored() -> None:
     assert (alignment.crop(rgb) == 200).all()
 
 
+def test_beyond_the_border_lies_what_is_beside_the_face() -> None:
+    """Where the mirror would show the face, the square has the colours nearest to there.
+
+    Not the mean of all that is around: it made new faces at a border as dark as the darkest hair.
+    """
+    y, x = np.mgrid[0:120, 0:100] + 0.5
+    rgb = np.full((120, 100, 3), (250, 220, 200), np.uint8)
+    rgb[:40] = (20, 10, 0)
+    alignment = Alignment.of_landmarks(moved(1.0, 0.0, 48, 65), (120, 100))
+    u, v = alignment.to_square(np.stack((x.ravel(), y.ravel()), axis=1)).T
+    rgb[(face_radius(u, v) < 0.95).reshape(120, 100)] = (0, 255, 0)
+    crop = alignment.crop(rgb).astype(int)
+    left = crop[:, :8]
+    assert (left[..., 1] < 240).all()
+    assert (left[90:] == (250, 220, 200)).all()
+    assert (left[:20] == (20, 10, 0)).all()
+
+
 @given(st.floats(0, 300), st.floats(0, 200), st.floats(1, 200), st.floats(1, 200))
 def test_a_box_without_landmarks_is_held_whole(
     left: float, top: float, width: float, height: float

@@ -23,6 +23,7 @@ LANDMARKS: Points = np.array(geometry.LANDMARKS)
 _FADED = 1.25  # radii at which nothing is left of the pasted face
 _FADED_PX = 5.0  # the same, from the border of the square
 _ERASED = 0.98  # radii within which a generator of new faces sees nothing, by less than a pixel
+_SPREAD = 1.05  # radii from where on pixels owe nothing to the face, whatever resamples them
 _SHOWN_ONCE = 1.15  # radii within which nothing may be seen again beyond the border
 _STRIP_PX = 2**18  # pixels pasted at a time
 
@@ -106,9 +107,9 @@ class Alignment:
     def crop(self, rgb: Pixels) -> Pixels:
         """Return uint8 (FACE_PX, FACE_PX, 3): antialiased, mirrored beyond the picture.
 
-        Where that would show the face beside itself, it is the mean colour around it: a generator
-        that is to know nothing of the face is given all that lies outside its ellipse. Within
-        two pixels of the border, which pasting looks at, it is the colour of the border instead.
+        Where that would show the face beside itself, it is the nearest other colour around it: a
+        generator that is to know nothing of the face is given all that lies outside its ellipse.
+        Within two pixels of the border, which pasting looks at, it is the colour of the border.
         """
         left, top, right, bottom = self._bounds(2 * self.scale + 2)
         if right <= left or bottom <= top:
@@ -121,16 +122,14 @@ class Alignment:
         mirrored = _mirrored(points, size)
         shown = self.to_square((mirrored + corner).reshape(-1, 2)).reshape(points.shape)
         beyond_px = np.linalg.norm(mirrored - points, axis=-1) / 2
-        around = face_radius(x, y) > _ERASED
+        radius = face_radius(x, y)
         again = face_radius(shown[..., 0], shown[..., 1]) <= _SHOWN_ONCE
-        again &= around & (beyond_px > 0)
+        again &= (radius > _ERASED) & (beyond_px > 0)
         near = beyond_px <= 2 * max(1.0, self.scale)
         held = np.where((again & near)[..., None], points.clip(0, size), points)
         square = _sampled(part, held * factors)
-        if (unseen := again & ~near).any():
-            kept = square[around & ~unseen]
-            square[unseen] = np.rint(kept.mean(axis=0)) if len(kept) else 127
-        return square
+        unseen = again & ~near
+        return _filled(square, unseen, ~unseen & (radius > _SPREAD))
 
     def paste(self, rgb: Pixels, face: Pixels) -> Pixels:
         """Return a copy of the picture with a face uint8 (FACE_PX, FACE_PX, 3) blended in."""
@@ -184,6 +183,19 @@ def _sampled(rgb: Pixels, points: Points) -> Pixels:
     )
     levels = answer[0].clamp_(0, 255).round_().to(torch.uint8)
     return np.ascontiguousarray(levels.permute(1, 2, 0).numpy())
+
+
+def _filled(square: Pixels, unseen: NDArray[np.bool_], shown: NDArray[np.bool_]) -> Pixels:
+    """Give the unseen pixels of a square (h, w, 3) the colour of the nearest shown one."""
+    bordered = np.pad(shown, 1, constant_values=True)
+    inner = bordered[:-2, 1:-1] & bordered[2:, 1:-1] & bordered[1:-1, :-2] & bordered[1:-1, 2:]
+    rim, holes = np.argwhere(shown & ~inner), np.argwhere(unseen)
+    if len(rim) == 0 or len(holes) == 0:
+        return np.where(unseen[..., None], np.uint8(127), square)
+    distances = torch.cdist(torch.from_numpy(holes).float(), torch.from_numpy(rim).float())
+    filled = square.copy()
+    filled[unseen] = square[tuple(rim[distances.argmin(dim=1)].T)]
+    return filled
 
 
 def _mirrored(points: Points, size: NDArray[np.int64]) -> Points:
