@@ -52,14 +52,14 @@ def test_serving_times_every_arm(tmp_path: Path) -> None:
 def test_chip_times_answers_and_training_steps(tmp_path: Path) -> None:
     """The networks' own pace comes in both precisions, the trainings' with their operations."""
     options = ["--models", "starry-night", "--sizes", "16", "--calls", "1"]
-    options += ["--recipes", "facades-patch", "--steps", "4", "--peak", "1"]
+    options += ["--recipes", "colorize-l1", "--steps", "4", "--peak", "1"]
     printed, found = run(tmp_path, "chip", *options)
     *answers, training = found["rows"]
     assert [row["precision"] for row in answers] == ["bfloat16", "float32"]
     assert all(row["batch_1_ms"] > 0 and row["pictures_per_s"] > 0 for row in answers)
-    assert training["pictures_per_s"] == pytest.approx(4 * training["steps_per_s"], rel=0.1)
+    assert training["pictures_per_s"] == pytest.approx(8 * training["steps_per_s"], rel=0.1)
     assert training["share_of_peak"] == pytest.approx(training["tflops"], abs=1e-3)
-    assert "| facades-patch | 256 | 4 |" in printed
+    assert "| colorize-l1 | 192 | 8 |" in printed
 
 
 def test_load_counts_every_request(tmp_path: Path) -> None:
