@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from app.faces.exactness import seal_table
-from models.evaluation.face_protocols import Portrait, passcode_table, reidentification_table
+from models.evaluation.face_protocols import (
+    Portrait,
+    cut_tightly,
+    passcode_table,
+    reidentification_table,
+)
 from models.evaluation.tone_protocol import tone_table
 from models.faces.alignment import LANDMARKS, Alignment
 from models.faces.detection import Detector, Face
@@ -69,6 +74,17 @@ def test_seals_are_measured():
     table = seal_table("model", "four", [*photos, nobody], Finds())
     assert table.title == "four: 2 photos, sealed"
     assert table.rows == {"model": (1.0, 1.0, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("left", "seen"), [(100, slice(90, 210)), (5, slice(0, 115))], ids=["inside", "at the border"]
+)
+def test_photos_are_cut_tightly(left: int, seen: slice):
+    """What is left of a tightly cut photo ends a tenth of the face's box beyond it, or before."""
+    rgb = np.random.default_rng(0).integers(0, 256, (400, 400, 3), np.uint8)
+    face = Face((left, 200, left + 100, 380), LANDMARKS, 0.99)
+    photo = Portrait(rgb, "", face, Alignment.of_box(face.box, (400, 400)))
+    np.testing.assert_array_equal(cut_tightly(photo), rgb[182:398, seen])
 
 
 def test_tones():

@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from models import images
 from models.checkpoint import LoadedGenerator
 from models.evaluation.data import FacesTest
-from models.evaluation.face_protocols import passcode_table, portraits, reidentification_table
+from models.evaluation.face_protocols import (
+    cut_tightly,
+    passcode_table,
+    portraits,
+    reidentification_table,
+)
 from models.evaluation.judge import Judge
 from models.evaluation.protocols import Table
 from models.evaluation.tone_protocol import tone_table
@@ -100,13 +105,19 @@ def _tone_tables(
     name: str,
     change: Callable[[Pixels], Pixels],
 ) -> list[Table]:
-    """Return the table of the portraits, if there are any to be judged."""
+    """Return the tables of the portraits, if there are any to be judged."""
     if test.portraits is None:
         return []
     photos = Pictures(root, [test.portraits])
     judged = [rgb_of(photos[i]) for i in held_out(len(photos), test.portraits_every)[:limit]]
-    faces = [p.alignment.crop(p.rgb) for p in portraits([("", rgb) for rgb in judged], detector)]
-    return [tone_table(f"held out of {test.portraits}", faces, name, change)]
+    whole = portraits([("", rgb) for rgb in judged], detector)
+    tight = portraits([("", cut_tightly(photo)) for photo in whole], detector)
+    title = f"held out of {test.portraits}"
+    return [
+        tone_table(where, [p.alignment.crop(p.rgb) for p in seen], name, change)
+        for where, seen in ((title, whole), (f"{title}, cut a tenth beyond the face", tight))
+        if seen
+    ]
 
 
 class FaceRunner:
