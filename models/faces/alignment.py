@@ -23,7 +23,7 @@ LANDMARKS: Points = np.array(geometry.LANDMARKS)
 _FADED = 1.25  # radii at which nothing is left of the pasted face
 _FADED_PX = 5.0  # the same, from the border of the square
 _ERASED = 0.98  # radii within which a generator of new faces sees nothing, by less than a pixel
-_SPREAD = 1.05  # radii from where on pixels may stand for others: not mixed with the face itself
+_SPREAD = 1.05  # radii from where on pixels may stand for others: hardly mixed with the face
 _SHOWN_ONCE = 1.15  # radii within which nothing may be seen again beyond the border
 _STRIP_PX = 2**18  # pixels pasted at a time
 
