@@ -187,13 +187,16 @@ def _sampled(rgb: Pixels, points: Points) -> Pixels:
 
 def _filled(square: Pixels, unseen: NDArray[np.bool_], shown: NDArray[np.bool_]) -> Pixels:
     """Give the unseen pixels of a square (h, w, 3) the colour of the nearest shown one."""
+    if not unseen.any():
+        return square
+    filled = square.copy()
+    if not shown.any():
+        filled[unseen] = 127
+        return filled
     bordered = np.pad(shown, 1, constant_values=True)
     inner = bordered[:-2, 1:-1] & bordered[2:, 1:-1] & bordered[1:-1, :-2] & bordered[1:-1, 2:]
     rim, holes = np.argwhere(shown & ~inner), np.argwhere(unseen)
-    if len(rim) == 0 or len(holes) == 0:
-        return np.where(unseen[..., None], np.uint8(127), square)
     distances = torch.cdist(torch.from_numpy(holes).float(), torch.from_numpy(rim).float())
-    filled = square.copy()
     filled[unseen] = square[tuple(rim[distances.argmin(dim=1)].T)]
     return filled
 
