@@ -102,6 +102,7 @@ class FacesData(Config):
         grey: share of the samples without colour.
         coarse: share of the samples with the detail of a picture up to four times as small.
         retoned: share of the samples with skin of another tone, in another light.
+        bordered: share of the samples seen as at the borders of a picture that ends near the face.
         portraits: photos of people, whose faces are found and cut out; `held_out` counts here, too.
         portrait_share: share of the samples that come from them.
     """
@@ -115,6 +116,7 @@ class FacesData(Config):
     grey: float = Field(0.0, ge=0, le=1)
     coarse: float = Field(0.0, ge=0, le=1)
     retoned: float = Field(0.0, ge=0, le=1)
+    bordered: float = Field(0.0, ge=0, le=1)
     crop_px: Literal[128] = 128
     flip: bool = True
 

@@ -18,6 +18,7 @@ from models.data import open_samples, style_image
 from models.errors import InvalidDataset
 from models.faces.geometry import LANDMARKS
 from models.faces.samples import held_out
+from models.families.anonymizer.conditions import face_mask
 from models.images import resize, to_rgb
 from models.pictures import Pictures
 from models.recipe import (
@@ -252,6 +253,21 @@ def test_faces_of_another_tone(tmp_path: Path):
     assert skin.min() < 0.3
     assert skin.max() > 0.75
     assert wall.min() > 0.5
+
+
+def test_faces_at_the_border_of_a_picture(tmp_path: Path):
+    """A recipe can have faces as in tight portraits: all of the face, and less around it."""
+    noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    write(tmp_path / "faces" / "0.png", noise)
+    data = FacesData(kind="faces", train=("faces",), held_out=0, flip=False)
+    whole = open_samples(data, tmp_path, seed=0)[0]["face"]
+    samples = open_samples(data.model_copy(update={"bordered": 1.0}), tmp_path, seed=0)
+    drawn = torch.stack([samples[k]["face"] for k in range(20)])
+    other = ((drawn - whole).abs() > 1 / 255).any(dim=1)
+    face = face_mask(drawn, 0.97)[0, 0] > 0
+    assert not other[:, face].any()
+    assert 0.2 < other[:, ~face].float().mean() < 0.8
+    assert len({tuple(at.sum((0, 1)).tolist()) for at in drawn}) > 10
 
 
 def test_faces_of_portraits(tmp_path: Path):

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Subset
 from torchvision.transforms import v2
 
 from models.errors import InvalidDataset
-from models.faces.alignment import LANDMARKS, Alignment
+from models.faces.alignment import LANDMARKS, Alignment, face_radius
 from models.faces.detection import Detector
+from models.faces.geometry import CENTRE_PX, FACE_PX, RADII_PX
 from models.faces.mtcnn import MTCNN
 from models.pictures import Pictures, resized, rgb_of, signed
 from models.recipe import FacesData
 from models.sampling import Sample, Samples, Shuffled
+
+_CUT = 0.7  # share of the borders that are near, of faces with borders
+_INSIDE_PX = 10.0  # how far inside the ellipse the nearest are
 
 
 def held_out(count: int, every: int) -> range:
@@ -40,6 +45,7 @@ class FaceSamples(Samples):
         self._side_px = data.crop_px
         self._flip = data.flip
         self._grey, self._coarse, self._retoned = data.grey, data.coarse, data.retoned
+        self._bordered = data.bordered
         self._landmarks: dict[tuple[int, int], Tensor] = {}
 
     def draw(self, k: int) -> Sample:
@@ -64,6 +70,8 @@ class FaceSamples(Samples):
         if self._coarse and torch.rand(()) < self._coarse:
             side_px = int(torch.randint(self._side_px // 4, self._side_px, ()))
             face = resized(resized(face, side_px, side_px), self._side_px, self._side_px)
+        if self._bordered and torch.rand(()) < self._bordered:
+            face = _bordered(face)
         return face
 
 
@@ -100,6 +108,25 @@ def _mirrored(points: Tensor, width: int) -> Tensor:
     """Mirror landmarks (5, 2): what was left is right."""
     x, y = points[[1, 0, 2, 4, 3]].unbind(1)
     return torch.stack((width - x, y), dim=1)
+
+
+def _bordered(face: Tensor) -> Tensor:
+    """Surround an aligned face, uint8 (3, 128, 128), as in a picture that ends near it.
+
+    Each border is drawn from where the square ends to a little inside the face's ellipse, as in
+    passport photos; some are left out. The face stays whole: what it is painted from changes.
+    """
+    ends = np.abs(np.array((CENTRE_PX, np.subtract(FACE_PX, CENTRE_PX))) - RADII_PX) + _INSIDE_PX
+    drawn = torch.rand(2, 2).numpy() * ends * (torch.rand(2, 2) < _CUT).numpy()
+    (left, top), (right, bottom) = drawn.round().astype(int)
+    rgb = rgb_of(face)
+    part = rgb[top : FACE_PX - bottom, left : FACE_PX - right]
+    moved = np.array([(1.0, 0.0, -left), (0.0, 1.0, -top)])
+    seen = Alignment(moved, part.shape[:2]).crop(part)
+    centres = np.arange(FACE_PX) + 0.5
+    around = face_radius(*np.meshgrid(centres, centres)) > 1
+    whole = np.where(around[..., None], seen, rgb)
+    return torch.from_numpy(whole).permute(2, 0, 1).contiguous()
 
 
 def _retoned(face: Tensor) -> Tensor:
