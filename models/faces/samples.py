@@ -116,7 +116,8 @@ def _bordered(face: Tensor) -> Tensor:
     Each border is drawn from where the square ends to a little inside the face's ellipse, as in
     passport photos; some are left out. The face stays whole: what it is painted from changes.
     """
-    ends = np.abs(np.array((CENTRE_PX, np.subtract(FACE_PX, CENTRE_PX))) - RADII_PX) + _INSIDE_PX
+    ellipse = np.array((CENTRE_PX, np.subtract(FACE_PX, CENTRE_PX))) - RADII_PX
+    ends = ellipse + _INSIDE_PX
     drawn = torch.rand(2, 2).numpy() * ends * (torch.rand(2, 2) < _CUT).numpy()
     (left, top), (right, bottom) = drawn.round().astype(int)
     rgb = rgb_of(face)
