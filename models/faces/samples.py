@@ -11,10 +11,11 @@ from torch.utils.data import Subset
 from torchvision.transforms import v2
 
 from models.errors import InvalidDataset
-from models.faces.alignment import LANDMARKS, Alignment, face_radius
+from models.faces.alignment import LANDMARKS, Alignment
 from models.faces.detection import Detector
 from models.faces.geometry import CENTRE_PX, FACE_PX, RADII_PX
 from models.faces.mtcnn import MTCNN
+from models.faces.registration import on_face
 from models.pictures import Pictures, resized, rgb_of, signed
 from models.recipe import FacesData
 from models.sampling import Sample, Samples, Shuffled
@@ -124,9 +125,7 @@ def _bordered(face: Tensor) -> Tensor:
     part = rgb[top : FACE_PX - bottom, left : FACE_PX - right]
     moved = np.array([(1.0, 0.0, -left), (0.0, 1.0, -top)])
     seen = Alignment(moved, part.shape[:2]).crop(part)
-    centres = np.arange(FACE_PX) + 0.5
-    around = face_radius(*np.meshgrid(centres, centres)) > 1
-    whole = np.where(around[..., None], seen, rgb)
+    whole = np.where(on_face()[..., None], rgb, seen)
     return torch.from_numpy(whole).permute(2, 0, 1).contiguous()
 
 
