@@ -112,3 +112,16 @@ def test_the_way_back():
     assert figures["restored"] > 90
     assert np.isfinite(figures["restored"])  # though every restored face is the original
     assert figures["known again"] == figures["changed"] == 1.0
+
+
+def test_two_passcodes_are_told_apart_over_all_pairs():
+    """Passcodes of one bit make two people: of six, at most nine of the fifteen pairs differ."""
+
+    def coloured(face: Pixels, bits: np.ndarray) -> Pixels:
+        return np.full_like(face, 200 if bits[0] else 20)
+
+    faces = [np.full((128, 128, 3), 100, np.uint8)] * 8
+    table = passcode_table("eight", faces, "two", coloured, coloured, 1, judge)
+    figures = dict(zip(table.protocols, table.rows["two"], strict=True))
+    assert 5 / 15 <= figures["two codes"] <= 9 / 15
+    assert figures["changed"] == 1.0
