@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from matplotlib.cbook import get_sample_data
@@ -175,7 +176,18 @@ def test_confidence_tells_a_face():
     assert doubted.shape == (4,)
     assert doubted.max() < 0.5
     doubted.sum().backward()
-    assert (noise.grad[:, :, 40:100, 40:90] != 0).float().mean() > 0.99
+    assert (noise.grad[0, :, 40:100, 40:90] != 0).float().mean() > 0.99
+
+
+def test_confidence_at_borders():
+    """Every second face is looked at as in a tight portrait, beyond whose borders nothing is."""
+    pictures = faces(100).requires_grad_()
+    FaceConfidence()(pictures).sum().backward()
+    whole, tight = ((g != 0).any(1).float() for g in (pictures.grad[::2], pictures.grad[1::2]))
+    for side in (np.s_[:, 36:92, 25], np.s_[:, 36:92, 100], np.s_[:, 32, 36:92]):
+        assert whole[side].mean() > 0.9
+        assert 0.3 < tight[side].mean() < 0.95
+    assert tight[:, 36:92, 36:92].mean() > 0.98
 
 
 @pytest.mark.parametrize("condition", ["identity", "surroundings"])
@@ -189,6 +201,16 @@ def test_both_trainings_record_their_embedding(condition: str):
     assert terms.keys() == objective.weights.keys()
     if condition == "surroundings":
         assert objective.discriminator_step(batch, fakes)["face"].isfinite()
+
+
+def test_codes_that_share_most_bits():
+    """A painter is trained to tell such codes apart, also where a batch is a single face."""
+    objective = tiny("surroundings")
+    for count in (1, 3, 4):
+        batch = {"face": faces(count), "landmarks": LANDMARKS.expand(count, -1, -1)}
+        terms, fakes = objective.generator_step(batch)
+        assert len(fakes["face"]) == 2 * count + (count + 1) // 2
+        assert 0 <= terms["apart"] < 1.001
 
 
 def tiny(condition: str) -> IdentityObjective | SurroundingsObjective:

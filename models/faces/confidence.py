@@ -11,12 +11,14 @@ from models.faces.geometry import BOX, FACE_PX
 
 _REFINE_PX, _OUTPUT_PX = 24, 48  # what the cascade's second and third networks see
 _JITTER = 0.08  # of the box: proposals never lie exactly
+_BORDER_PX = 35  # how far a picture's border reaches into the square at most
 
 
 class FaceConfidence(nn.Module):
     """(B, 3, 128, 128) aligned faces in [-1, 1] -> (2 B,) probabilities of the last two networks.
 
-    They see the square around the face's box, moved and scaled at random. The weights come with
+    They see the square around the face's box, moved and scaled at random, and around every second
+    face a picture's borders, beyond which a detector sees grey. The weights come with
     facenet-pytorch; gradients flow to the face.
     """
 
@@ -40,10 +42,23 @@ class FaceConfidence(nn.Module):
         window = torch.stack((half, zero, x, zero, half, y), dim=1).view(count, 2, 3)
         grid = nn.functional.affine_grid(window, [count, 3, 2 * _OUTPUT_PX, 2 * _OUTPUT_PX], False)
         seen = nn.functional.grid_sample(
-            faces.float(), grid, padding_mode="border", align_corners=False
+            _bordered(faces.float()), grid, padding_mode="border", align_corners=False
         )
         confidences = [
             network(nn.functional.adaptive_avg_pool2d(seen, side_px))[-1][:, 1]
             for network, side_px in ((self.refine, _REFINE_PX), (self.output, _OUTPUT_PX))
         ]
         return torch.cat(confidences)
+
+
+def _bordered(faces: Tensor) -> Tensor:
+    """Show every second face as in a tight portrait, whose borders are drawn at random."""
+    count, _, height, width = faces.shape
+    some = torch.arange(count, device=faces.device) % 2 == 1
+    reach = torch.rand(4, count, 1, device=faces.device) * _BORDER_PX * some[:, None]
+    left, right, top, bottom = reach
+    y, x = (torch.arange(side, device=faces.device) for side in (height, width))
+    across = (x >= left) & (x < width - right)
+    down = (y >= top) & (y < height - bottom)
+    inside = down[:, None, :, None] & across[:, None, None, :]
+    return torch.where(inside, faces, 0.0)

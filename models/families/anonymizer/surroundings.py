@@ -21,6 +21,7 @@ from models.families.anonymizer.terms import (
 )
 from models.objective import Batch, GeneratorStep, Terms
 
+_OTHER_BITS = 0.35  # of a neighbour's code; of two drawn by chance, 5 % have fewer
 _CORE = 0.88  # of the mask's radii; between it and the rim people differ less than pictures do
 
 
@@ -30,7 +31,8 @@ class SurroundingsObjective(FaceObjective):
     With the face's own code the face itself is to be painted, with another's that person's into
     these surroundings, as face swaps are trained (FaceShifter, Li et al. 2020). So codes spread
     over as many people as there are, and one drawn by chance is nobody's; half of the others' are
-    drawn so. The discriminator knows hole and landmarks too.
+    drawn so. Their faces are painted once more by codes that share most bits with theirs, and shall
+    be other people's. The discriminator knows hole and landmarks too.
     """
 
     directions: Tensor
@@ -39,7 +41,7 @@ class SurroundingsObjective(FaceObjective):
         self, generator: FaceConfig, config: AnonymizerConfig, embedding: MobileFaceNet
     ) -> None:
         super().__init__(generator, embedding)
-        names = ("adversarial", "changed", "kept", "found", "rebuilt", "meant", "around")
+        names = ("adversarial", "changed", "kept", "found", "rebuilt", "meant", "around", "apart")
         self.weights = {name: getattr(config, name) for name in names}
         self.margin = config.margin
         discriminator = PatchGAN(
@@ -59,22 +61,27 @@ class SurroundingsObjective(FaceObjective):
     def generator_step(self, batch: Batch) -> GeneratorStep:
         face = batch["face"]
         count = len(face)
+        half = count // 2
         person = self.embedding(augmented_window(face))
         people = torch.cat((person, person.roll(1, 0)))
         code = people @ self.directions  # of about normally distributed values
-        nobody = code[count + (count + 1) // 2 :]
+        nobody = code[count + half :]
         nobody.copy_(code_of(torch.rand_like(nobody) < 0.5, nobody))
-        x = face.repeat(2, 1, 1, 1)
-        packed = pack_surroundings(x, batch["landmarks"].repeat(2, 1, 1), code)
+        neighbour = torch.where(torch.rand_like(nobody) < _OTHER_BITS, -nobody, nobody)
+        code = torch.cat((code, neighbour))
+        x, landmarks = (torch.cat((y, y, y[half:])) for y in (face, batch["landmarks"]))
+        packed = pack_surroundings(x, landmarks, code)
         painted = self.generators["surroundings"](packed).float()
         mask, core = face_mask(x), face_mask(x, _CORE)
         seen = torch.cat((painted, self._known(packed)), dim=1)
         who = self.embedding(augmented_window(painted))
+        _, others, neighbours = who.split((count, count, count - half))
         terms = {
             "adversarial": losses.least_squares_generator(self.discriminators["face"](seen)),
             "rebuilt": losses.mean_absolute_error(painted[:count] * mask, face * mask),
             "meant": 2 - losses.likeness(_unit(who @ self.directions), _unit(code), -1.0),
-            "changed": losses.likeness(who[count:], person, self.margin),
+            "changed": losses.likeness(others, person, self.margin),
+            "apart": losses.likeness(neighbours, others[half:]),
             "kept": losses.mean_absolute_error(coarse(painted), coarse(x)),
             "found": losses.face_classification(self.confidence(painted)),
             "around": losses.mean_absolute_error(painted * (1 - core), x * (1 - core)),

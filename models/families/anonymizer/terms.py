@@ -29,6 +29,7 @@ class AnonymizerConfig(Config):
         rebuilt: of the difference to the face itself, painted by its own code.
         meant: of the unlikeness to the person whose code it is.
         around: of the difference outside the face and at its rim, where it joins the picture.
+        apart: of the likeness of two new faces in the same picture whose codes share most bits.
         margin: cosine of embeddings up to which two faces count as two people.
         patch_layers: as in `PatchGAN`; 4 judges the whole face.
         restored: of the difference to the face that was hidden (this and what follows for
@@ -44,6 +45,7 @@ class AnonymizerConfig(Config):
     rebuilt: float = Field(10.0, ge=0)
     meant: float = Field(12.0, ge=0)
     around: float = Field(10.0, ge=0)
+    apart: float = Field(5.0, ge=0)
     margin: float = Field(0.0, ge=-1, lt=1)
     patch_layers: int = Field(4, ge=1, le=5)
     patch_channels: int = Field(32, ge=1)
