@@ -21,7 +21,7 @@ Change = Callable[[Pixels], Pixels]
 """From an aligned face to another, uint8 (128, 128, 3)."""
 Vectors = NDArray[np.float64]
 
-_PASSCODES = 6  # of each face; one pair of each of 200 faces would leave an error of 2.3 %
+_PASSCODES = 6  # of each face; with two, 200 faces leave an error of 2.3 points
 _IDENTICAL_DB = 138.13  # what a face equal to the original counts in a mean, instead of infinity
 
 _RANK_1 = (

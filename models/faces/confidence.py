@@ -55,8 +55,8 @@ def _bordered(faces: Tensor) -> Tensor:
     """Show every second face as in a tight portrait, whose borders are drawn at random."""
     count, _, height, width = faces.shape
     some = torch.arange(count, device=faces.device) % 2 == 1
-    reach = torch.rand(4, count, 1, device=faces.device) * _BORDER_PX * some[:, None]
-    left, right, top, bottom = reach
+    drawn = torch.rand(4, count, 1, device=faces.device)
+    left, right, top, bottom = drawn * _BORDER_PX * some[:, None]
     y, x = (torch.arange(side, device=faces.device) for side in (height, width))
     across = (x >= left) & (x < width - right)
     down = (y >= top) & (y < height - bottom)
