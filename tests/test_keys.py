@@ -135,6 +135,17 @@ def test_strangers_are_told_nothing(client: TestClient) -> None:
     assert client.get("/readyz").json() == {"status": "ready"}
 
 
+def test_refusals_at_the_door_are_counted_by_route(
+    client: TestClient, keys: dict[frozenset[Scope], str]
+) -> None:
+    """Metrics tell where strangers knock: by a known path's template, else "unmatched"."""
+    for path in ("/v1/models/wave", "/v1/no-such-thing"):
+        assert client.get(path).status_code == 401
+    text = client.get("/metrics", headers=bearing(keys[EVERYTHING])).text
+    for route in ("/v1/models/{name}", "unmatched"):
+        assert f'anamorph_requests_total{{route="{route}",status="401"}}' in text
+
+
 def test_a_key_opens_in_either_header(
     client: TestClient, keys: dict[frozenset[Scope], str]
 ) -> None:

@@ -9,7 +9,9 @@ import uuid
 from collections.abc import Mapping
 
 import structlog
+from fastapi.routing import iter_route_contexts
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.error_codes import INTERNAL
@@ -68,7 +70,7 @@ class Observe:
                 await self.app(scope, receive, observed_send)
             finally:
                 seconds = time.perf_counter() - started
-                route = getattr(scope.get("route"), "path", "unmatched")
+                route = _template(scope)
                 self.metrics.requests.labels(route, str(status)).inc()
                 self.metrics.request_seconds.labels(route).observe(seconds)
                 code = scope.get(CODE)
@@ -83,6 +85,13 @@ class Observe:
                     ms=round(seconds * 1000, 1),
                     sent_bytes=sent_bytes,
                 )
+
+
+def _template(scope: Scope) -> str:
+    """Return the template of the path's route, also of a request refused before it was routed."""
+    known = iter_route_contexts(scope["app"].routes)
+    here = (each for each in known if each.matches(scope)[0] is not Match.NONE)
+    return getattr(scope.get("route") or next(here, None), "path", None) or "unmatched"
 
 
 class TellFailures:

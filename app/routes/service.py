@@ -12,7 +12,7 @@ from app.callers import Caller
 from app.deps import Admin, AnyKey, JobsDep, ServiceDep
 from app.errors import JobsUnavailable, NotReady, StorageFull
 from app.schemas.problems import problems
-from app.schemas.service import ServiceLimits
+from app.schemas.service import Readiness, ServiceLimits
 
 router = APIRouter(tags=["service"])
 
@@ -25,8 +25,8 @@ async def healthz() -> dict[str, str]:
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", responses=problems(503))
-async def readyz(request: Request, service: ServiceDep) -> dict[str, object]:
+@router.get("/readyz", response_model_exclude_unset=True, responses=problems(503))
+async def readyz(request: Request, service: ServiceDep) -> Readiness:
     """Every model is loaded and warmed up; 503 until then. `failed` names those left out.
 
     Where keys are asked for, only one with the scope admin is told more than the status.
@@ -36,13 +36,13 @@ async def readyz(request: Request, service: ServiceDep) -> dict[str, object]:
         raise NotReady("the models are being loaded", retry_after_s=5)
     caller: Caller | None = request.scope.get("caller")
     if caller is None or not caller.sees_all:
-        return {"status": "ready"}
-    return {
-        "status": "ready",
-        "device": str(service.device),
-        "models": [model.label for model in catalog.models(caller)],
-        "failed": catalog.failed,
-    }
+        return Readiness(status="ready")
+    return Readiness(
+        status="ready",
+        device=str(service.device),
+        models=[model.label for model in catalog.models(caller)],
+        failed=catalog.failed,
+    )
 
 
 @router.get(

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, Field
+
+
+class Readiness(BaseModel):
+    """A service that has loaded its models; where keys are asked for, `admin` sees the rest."""
+
+    status: Literal["ready"]
+    device: str | None = Field(None, description="What the models run on, as torch names it.")
+    models: list[str] | None = Field(None, description="Those that serve, as name@version.")
+    failed: dict[str, str] | None = Field(
+        None, description="Models left out, by name, and the kind of error."
+    )
 
 
 class ServiceLimits(BaseModel):
