@@ -26,6 +26,8 @@ COPY anamorph anamorph
 COPY app app
 COPY models models
 COPY recipes recipes
+# Files of a clone made under a strict umask are for its owner alone, and the service is not root.
+RUN chmod -R a+rX .
 
 USER anamorph
 VOLUME /data

@@ -60,6 +60,13 @@ def test_image_runs_unprivileged_and_is_watched() -> None:
     assert "'http://127.0.0.1:' + environ['ANAMORPH_PORT'] + '/readyz'" in DOCKERFILE
 
 
+def test_image_is_readable_to_its_user_whatever_the_builders_umask() -> None:
+    """After the last copy and before root is dropped, all that was copied is made readable."""
+    steps = re.findall(r"^(?:COPY|USER|RUN chmod -R a\+rX \.$).*", DOCKERFILE, re.MULTILINE)
+    assert steps[-3].startswith("COPY ")
+    assert steps[-2:] == ["RUN chmod -R a+rX .", "USER anamorph"]
+
+
 def test_every_service_is_locked_down(services: dict[str, Any]) -> None:
     """Both services run on a read-only root without capabilities, and are published locally."""
     for service in services.values():
