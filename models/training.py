@@ -32,7 +32,7 @@ from models.sampling import Sample, batches
 from models.state import load_state, save_state
 
 STATE_FILE = "state.safetensors"
-_FIXED = ("family", "generator", "objective", "seed")
+_FIXED = ("family", "generator", "objective", "seed", "initial")
 _FIXED_TRAINING = ("optimizer", "betas")
 """Keys of a recipe that must be those of the state that its training goes on from."""
 
@@ -292,8 +292,14 @@ class _Run:
         changed += [
             key for key in _FIXED_TRAINING if kept["training"].get(key) != mine["training"][key]
         ]
+        changed += [  # crops may be others, but not what they are of
+            f"data.{key}"
+            for key, value in mine["data"].items()
+            if isinstance(value, str | list) and kept["data"].get(key, value) != value
+        ]
         if changed:
-            raise InvalidRecipe(f"the folder holds a training with another {', '.join(changed)}")
+            another = ", ".join(changed)
+            raise InvalidRecipe(f"a training with another {another} is in the folder: name another")
         for kind, part in self._parts().items():
             part.load_state_dict(state["networks"][kind])
         for name, optimizer in self.optimizers.items():

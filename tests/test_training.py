@@ -267,6 +267,16 @@ def test_another_recipe_in_the_folder(data_root: Path, tmp_path: Path):
         run(other, tmp_path, data_root)
 
 
+def test_another_painting_in_the_folder(data_root: Path, tmp_path: Path):
+    """A style's ended training is not published again as another painting's."""
+    recipe = tiny_recipe("style", steps=2)
+    assert run(recipe, tmp_path, data_root)
+    another = min((data_root / "warm").iterdir()).relative_to(data_root)
+    other = recipe.data.model_copy(update={"style": str(another)})
+    with pytest.raises(InvalidRecipe, match=r"data\.style.* name another"):
+        run(recipe.model_copy(update={"data": other}), tmp_path, data_root)
+
+
 def test_goes_on_with_other_crops(data_root: Path, tmp_path: Path):
     """Resumed with crops of another size, a CycleGAN fills its pools of pictures anew."""
     recipe = tiny_recipe("cyclegan", steps=5)
