@@ -12,22 +12,17 @@ from pydantic.types import PathType
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 import models
+from app.machine import usable_cores, usable_memory_bytes
 
 _MIB = 1024**2
 _GIB = 1024**3
 _PREFIX = "ANAMORPH_"
 _ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9._-]+)(:[0-9]+)?")
-_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def _three_quarters_of_memory() -> int | None:
-    """Of the machine's or, if it has less, the container's; None where that cannot be told."""
-    if not hasattr(os, "sysconf"):
-        return None
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if _CONTAINER_LIMIT.exists() and (limit := _CONTAINER_LIMIT.read_text().strip()).isdigit():
-        memory = min(memory, int(limit))
-    return memory * 3 // 4
+    memory_bytes = usable_memory_bytes()
+    return None if memory_bytes is None else memory_bytes * 3 // 4
 
 
 def _expanded(path: Path) -> Path:
@@ -78,12 +73,12 @@ class Settings(BaseSettings):
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(
-        default_factory=lambda: os.cpu_count() or 1,
+        default_factory=usable_cores,
         ge=1,
         description="Threads of one forward pass.",
     )
     codec_threads: int = Field(
-        default_factory=lambda: max(2, os.cpu_count() or 1),
+        default_factory=lambda: max(2, usable_cores()),
         ge=1,
         description="Pictures decoded or encoded at a time.",
     )
@@ -92,7 +87,7 @@ class Settings(BaseSettings):
     )
     worker: bool = Field(True, description="Start one worker that trains beside the service.")
     worker_threads: int = Field(
-        default_factory=lambda: max(1, (os.cpu_count() or 1) // 2),
+        default_factory=lambda: max(1, usable_cores() // 2),
         ge=1,
         description="Threads of a training step on a CPU.",
     )
