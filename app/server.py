@@ -111,6 +111,7 @@ def serve(settings: Settings) -> None:
         app,
         host=settings.host,
         port=settings.port,
+        root_path=settings.root_path,
         access_log=False,
         log_config=None,
         log_level=settings.log_level,

@@ -57,6 +57,11 @@ class Settings(BaseSettings):
     )
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Where a proxy has put the service, if it takes this off: /pictures.",
+    )
     require_keys: bool = Field(
         False, description="Ask for keys on a loopback address, too: behind a proxy."
     )
