@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from typer.core import TyperGroup
 
 from app.cli import app
 from app.error_codes import INTERNAL, KINDS, OUT_OF_MEMORY
+from app.retraining.training_requests import DEFAULTS
 from app.settings import Settings
 from conftest import ROOT
-from models.recipe import TrainingConfig
+from models.recipe import TrainingConfig, parse_recipe
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
@@ -60,6 +62,31 @@ def test_every_error_code_is_documented() -> None:
     kinds = {(kind.status, kind.code) for kind in (*KINDS.values(), INTERNAL, OUT_OF_MEMORY)}
     documented = {(int(status), code) for status, code in rows}
     assert documented >= kinds
+
+
+def test_defaults_of_trainings_are_documented() -> None:
+    """docs/api.md has every family's steps, batch, rate, crop and short side, as they are."""
+    rows = re.findall(
+        r"^\| `\w+`.*? \| (\d+) \| (\d+)\D*? \| ([\de-]+) \| (\d+)(?: of (\d+))? px \|",
+        (ROOT / "docs" / "api.md").read_text(),
+        re.MULTILINE,
+    )
+    documented = [tuple(float(number or 0) for number in row) for row in rows]
+    assert documented == [
+        (
+            *(known["training"][key] for key in ("steps", "batch", "learning_rate")),
+            known["data"]["crop_px"],
+            known["data"].get("load_px", 0),
+        )
+        for known in DEFAULTS.values()
+    ]
+
+
+def test_recipes_in_the_documents_are_recipes() -> None:
+    """Every complete recipe of docs/recipes.md is one that can be trained."""
+    blocks = re.findall(r"```toml\n(.+?)```", (ROOT / "docs" / "recipes.md").read_text(), re.DOTALL)
+    recipes = [parse_recipe(tomllib.loads(block)) for block in blocks if "kind =" in block]
+    assert [recipe.family for recipe in recipes] == ["style"]
 
 
 def test_every_training_key_is_documented() -> None:

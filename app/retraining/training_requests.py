@@ -21,7 +21,7 @@ from models.registry import ModelVersion, Registry
 # By family, and for colours that pix2pix learns from photos.
 # Sized for a machine without a GPU: a result worth a look within an hour on two cores.
 _PATCH = {"patch_channels": 32}
-_DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
     "pix2pix": {
         "data": {"load_px": 286, "crop_px": 256},
         "generator": {
@@ -125,7 +125,7 @@ def recipe_of(
         raise InvalidRecipe("; ".join(f"data.{key}: is for the dataset to say" for key in wrong))
     if "steps" in asked.training:
         raise InvalidRecipe("training.steps: give steps or minutes beside the hyperparameters")
-    defaults = _DEFAULTS["colours" if data["kind"] == "colours" else request.family]
+    defaults = DEFAULTS["colours" if data["kind"] == "colours" else request.family]
     stage, staged_card = _stage(asked.objective, base)
     training = defaults["training"] | _REPORTS | asked.training
     if base and "learning_rate" not in asked.training:
