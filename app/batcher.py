@@ -166,7 +166,7 @@ class Batcher:
             async with asyncio.timeout(deadline_s):
                 return await item.answer
         except TimeoutError:
-            raise DeadlineExceeded(f"no answer within {deadline_s:.3g} s (deadline_s)") from None
+            raise DeadlineExceeded("no answer within deadline_s") from None
         finally:
             if item in self._queue:
                 self._remove(item)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import subprocess
 import sys
@@ -15,16 +16,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import app.service
 from app.accounts import Account, on_account
 from app.admission import Budget
 from app.errors import MemoryFull, QueueFull
+from app.faces.finding import find_faces
 from app.fairness import FairGate, FairOrder
 from app.keys import KeyStore, Scope
 from app.pace import LargeQueue, Pace
+from app.service import Service
+from models.faces.detection import Detector, Face
+from models.images import Pixels
 from test_batcher import Doubler, opened, picture, until
 from test_keys import bearing
 from test_server import STYLIZE, Server
-from tiny import MODELS, encoded, photo, publish_models
+from tiny import MODELS, encoded, photo, publish_models, tiny_settings
 
 FLOOD, SLOW = Account("flood"), Account("slow")
 
@@ -205,3 +211,39 @@ def test_a_flood_beside_a_slow_client(tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(flooded["counts"]) == {"200", "503"}
     # In units of the flood's own wait, as a machine that does other things too slows both.
     assert np.percentile(waits_ms, 95) < flooded["median_ms"] / 2, (waits_ms, flooded)
+
+
+class Crowd(Detector):
+    """Finds the same thousands of faces in every picture, side by side."""
+
+    faces = [
+        Face((x, y, x + 9, y + 9), np.zeros((5, 2)), 0.99)
+        for x, y in itertools.product(range(0, 600, 10), repeat=2)
+    ]
+
+    def look(self, rgb: Pixels) -> list[Face]:
+        return self.faces
+
+
+def test_a_crowd_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a picture's 3,600 faces are told from one another, the event loop answers others."""
+    monkeypatch.setattr(app.service, "open_detector", lambda *_: Crowd())
+
+    async def longest_silence_s(work: asyncio.Task[list[Face]]) -> float:
+        longest_s, last_s = 0.0, time.monotonic()
+        while not work.done():
+            await asyncio.sleep(0.01)
+            now_s = time.monotonic()
+            longest_s, last_s = max(longest_s, now_s - last_s), now_s
+        return longest_s
+
+    async def scenario() -> None:
+        service = Service(tiny_settings(tmp_path))
+        service.start(load=False)
+        rgb = np.zeros((600, 600, 3), np.uint8)
+        finding = asyncio.create_task(find_faces(service, rgb, time.monotonic() + 60))
+        assert await longest_silence_s(finding) < 1
+        assert len(finding.result()) == 3600
+        await service.close()
+
+    asyncio.run(scenario())

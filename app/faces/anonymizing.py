@@ -254,7 +254,9 @@ async def _targets(
     height, width = size = rgb.shape[:2]
     if not params.faces:
         faces = await find_faces(service, rgb, deadline)
-        return [Target(face, Alignment.of_face(face, size), given=False) for face in faces]
+        return await service.in_codecs(
+            lambda: [Target(face, Alignment.of_face(face, size), given=False) for face in faces]
+        )
     for left, top, right, bottom in params.faces:
         if not (0 <= left < right <= width and 0 <= top < bottom <= height):
             raise InvalidParameter(

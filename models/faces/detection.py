@@ -172,11 +172,23 @@ def look_around(box: Box, height: int, width: int) -> Look:
 
 def overlap(a: Box, b: Box) -> tuple[float, float]:
     """Return the intersection of two boxes over their union, and over the smaller one."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    common = max(0.0, width) * max(0.0, height)
-    areas = [max((box[2] - box[0]) * (box[3] - box[1]), 1e-9) for box in (a, b)]
-    return common / (sum(areas) - common), common / min(areas)
+    [of_both], [of_smaller] = _overlaps(np.array(a), np.array([b]))
+    return float(of_both), float(of_smaller)
+
+
+def _overlaps(box: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return what `overlap` does of (4,) and each of (N, 4), as (2, N)."""
+    ends = np.minimum(box[2:], boxes[:, 2:])
+    common = (ends - np.maximum(box[:2], boxes[:, :2])).clip(0).prod(axis=1)
+    area, areas = _area(box), _area(boxes)
+    return np.stack((common / (area + areas - common), common / np.minimum(area, areas)))
+
+
+def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., 4) -> (...), never 0."""
+    across, down = np.moveaxis(boxes[..., 2:] - boxes[..., :2], -1, 0)
+    area: NDArray[np.float64] = np.maximum(across * down, 1e-9)
+    return area
 
 
 def _looks(height: int, width: int) -> Iterator[Look]:
@@ -210,8 +222,10 @@ def _told_once(found: list[tuple[Look, Face]], height: int, width: int) -> list[
     found = [(look, face) for look, face in found if overlap(face.box, picture)[1] > _INSIDE]
     found.sort(key=lambda pair: (pair[0].cuts(pair[1], height, width), -pair[1].confidence))
     kept: list[Face] = []
+    boxes = np.empty((len(found), 4))  # of those kept
     for _, face in found:
-        shares = [overlap(face.box, other.box) for other in kept]
-        if all(of_both < 0.4 and of_smaller < 0.7 for of_both, of_smaller in shares):
+        of_both, of_smaller = _overlaps(np.array(face.box), boxes[: len(kept)])
+        if (of_both < 0.4).all() and (of_smaller < 0.7).all():
+            boxes[len(kept)] = face.box
             kept.append(face)
     return sorted(kept, key=lambda face: (-face.confidence, face.box))
