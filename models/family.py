@@ -69,9 +69,9 @@ def without_margins(answer: Tensor, rgb: NDArray[np.uint8], scale: int) -> Tenso
 
 
 class Config(BaseModel):
-    """Hyperparameters: frozen, and refusing names they do not know."""
+    """Hyperparameters: frozen, and refusing names they do not know and numbers JSON has not."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def channels(config: Config) -> tuple[int, int]:

@@ -171,6 +171,13 @@ def test_faults_are_named_before_anything_is_queued(
     assert_problem(client.post(URL, json=body | change), status, code, *words)
 
 
+def test_numbers_beyond_all_are_refused(client: TestClient, body: dict[str, Any]) -> None:
+    """JSON's 1e999 is no loss weight, and is told at once, not when the job runs."""
+    text = json.dumps(body | {"hyperparameters": {"objective": {"l1": 7}}}).replace("7}", "1e999}")
+    answer = client.post(URL, content=text, headers={"Content-Type": "application/json"})
+    assert_problem(answer, 422, "invalid_recipe", "objective.l1")
+
+
 def test_a_base_of_another_family_is_refused(
     client: TestClient, home: Path, body: dict[str, Any]
 ) -> None:

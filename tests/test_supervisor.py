@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -47,3 +50,21 @@ def test_no_worker_outlives_its_supervisor(tmp_path: Path, then: str) -> None:
     with Supervisor(program(tmp_path, then), os.environ, 2):
         (worker,) = until_started(tmp_path, 1)
     assert not worker.is_running()
+
+
+def test_a_worker_that_cannot_start_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no process can be had for a moment, the worker comes a moment later."""
+    start, refused = subprocess.Popen, []
+
+    def full_at_first(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        if not refused:
+            refused.append(arguments)
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        return start(*arguments, **options)
+
+    monkeypatch.setattr(subprocess, "Popen", full_at_first)
+    with Supervisor(program(tmp_path, "sys.stdin.read()"), os.environ, 10):
+        until_started(tmp_path, 1)
+    assert refused

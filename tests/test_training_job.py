@@ -309,6 +309,33 @@ def test_events_survive_a_line_cut_by_a_kill(tmp_path: Path) -> None:
     assert [(event.id, event.data["state"]) for event in folder.events(after=1)] == [(2, "paused")]
 
 
+def test_events_are_read_on_from_any_of_them(tmp_path: Path) -> None:
+    """From the end of any event on come the same ones as above its id."""
+    folder = JobFolder(tmp_path, JOB)
+    assert list(folder.events()) == []
+    folder.open_events()
+    for step in range(5):
+        folder.append("progress", step=step, figures={'a "quoted" name': 0.5})
+        folder.append("sample", step=10 * step)
+    events = list(folder.events())
+    for event in events:
+        assert list(folder.events(event.id, event.end)) == events[event.id :]
+        assert list(folder.events(event.id)) == events[event.id :]
+    assert folder.latest() == {event.kind: event.data for event in events}
+
+
+def test_a_base_that_is_gone_names_no_other_models(home: Path, dataset: str) -> None:
+    """A job whose base was deleted while it waited fails, without a list of everybody's models."""
+    start(home, tiny_request(dataset)).run(now)
+    start(home, tiny_request(dataset, name="others"), job_id="e" * 32).run(now)
+    tuned = start(home, tiny_request(dataset, name="tuned", base="tiny@1"), job_id="f" * 32)
+    registry_of(home).delete("tiny", 1)
+    with pytest.raises(JobFailed, match=r"tiny@1, is there no more") as failed:
+        tuned.run(now)
+    assert failed.value.code == "model_not_found"
+    assert "others" not in failed.value.detail
+
+
 def test_unknown_datasets_are_refused(home: Path) -> None:
     """A request naming no dataset of this service is refused before it is queued."""
     with pytest.raises(DatasetNotFound):

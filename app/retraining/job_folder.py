@@ -10,6 +10,7 @@ Only the worker writes, and the API reads. Lines are appended whole and never ch
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -23,11 +24,17 @@ log = logging.getLogger(__name__)
 
 
 class Event(NamedTuple):
-    """One line of events.jsonl: its number from 1, its kind and its figures."""
+    """One line of events.jsonl: its number from 1, kind and figures, and the byte it ends at."""
 
     id: int
     kind: str
     data: dict[str, Any]
+    end: int
+
+
+def _event(number: int, line: bytes, end: int) -> Event:
+    data = json.loads(line)
+    return Event(number, data.pop("event"), data, end)
 
 
 class JobFolder:
@@ -59,19 +66,29 @@ class JobFolder:
         except OSError as error:
             log.warning("event %s is not recorded: %s", kind, error)
 
-    def events(self, after: int = 0) -> Iterator[Event]:
-        """Yield the complete events whose id is above `after`."""
-        try:
-            lines = self.events_file.read_bytes().split(b"\n")[:-1]
-        except FileNotFoundError:
-            return
-        for number, line in enumerate(lines[max(0, after) :], max(0, after) + 1):
-            data = json.loads(line)
-            yield Event(number, data.pop("event"), data)
+    def events(self, after: int = 0, end: int = 0) -> Iterator[Event]:
+        """Yield the complete events whose id is above `after`.
+
+        With `end`, that of the event `after`, what is before is not read again.
+        """
+        for number, line in enumerate(self._lines(end), after + 1 if end else 1):
+            end += len(line)
+            if number > after:
+                yield _event(number, line, end)
 
     def latest(self) -> dict[str, dict[str, Any]]:
         """Return the data of the last event of each kind."""
-        return {event.kind: event.data for event in self.events()}
+        last = {line.split(b'"', 4)[3]: line for line in self._lines()}  # {"event": "KIND", ...
+        events = (_event(0, line, 0) for line in last.values())
+        return {event.kind: event.data for event in events}
+
+    def _lines(self, offset: int = 0) -> Iterator[bytes]:
+        """Yield the complete lines from a byte on."""
+        with contextlib.suppress(FileNotFoundError), self.events_file.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield line
 
     def samples(self) -> list[int]:
         """Return the steps of which there is a sample grid, in order."""

@@ -53,14 +53,18 @@ class Supervisor:
         wait_s = 1.0
         while not self._stopping.is_set():
             started = time.monotonic()
-            with subprocess.Popen(  # noqa: S603 -- the server's own command
-                self._command, stdin=subprocess.PIPE, env=self._environment
-            ) as process:
-                self._await(process)
+            try:
+                with subprocess.Popen(  # noqa: S603 -- the server's own command
+                    self._command, stdin=subprocess.PIPE, env=self._environment
+                ) as process:
+                    self._await(process)
+                end: int | str = process.returncode
+            except OSError as error:  # no more processes, or no memory for one: for now
+                end = str(error)
             if self._stopping.is_set():
                 return
             wait_s = 1.0 if time.monotonic() - started > _STEADY_S else wait_s
-            log.warning("the worker ended", status=process.returncode, again_in_s=wait_s)
+            log.warning("the worker ended", status=end, again_in_s=wait_s)
             self._stopping.wait(wait_s)
             wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 

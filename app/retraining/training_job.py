@@ -62,6 +62,8 @@ class TrainingJob:
     `should_stop` is asked between training steps; what it interrupts goes on from a checkpoint.
     """
 
+    _recipe: Recipe
+
     def __init__(
         self,
         settings: Settings,
@@ -75,7 +77,7 @@ class TrainingJob:
         self._settings = settings
         self._model_owner = model_owner
         self._id, self._request, self._worker = job_id, request, worker
-        self._recipe = parse_recipe(recipe)
+        self._given_recipe = recipe
         self._folder = JobFolder(settings.home, job_id)
         self._registry = open_registry(settings)
         self._datasets = open_datasets(settings)
@@ -96,6 +98,7 @@ class TrainingJob:
             return done
 
         try:
+            self._recipe = self._clearly(partial(parse_recipe, self._given_recipe))
             self._clearly(self._begin)
             recorded("dataset", self._verify_dataset)
             steps = recorded("plan", self._plan)
@@ -245,10 +248,16 @@ class TrainingJob:
             data_root=self._datasets.root,
             device=self._device,
             features=self._settings.vgg16,
-            find_model=lambda reference: self._registry.resolve(reference).path,
+            find_model=self._find_base,
             should_stop=should_stop,
             on_progress=on_progress,
         )
+
+    def _find_base(self, reference: str) -> Path:
+        try:
+            return self._registry.resolve(reference).path
+        except ModelNotFound:  # the registry's text names everybody's models
+            raise ModelNotFound(f"the base, {reference}, is there no more") from None
 
     def _tell_samples(self, known: set[int]) -> None:
         for step in self._folder.samples():

@@ -138,14 +138,14 @@ async def job_events(
 async def follow(jobs: Jobs, job_id: str, after: int) -> AsyncIterator[Event | None]:
     """Yield a job's events above `after`, and None while there are none, until it has ended."""
     folder = jobs.folder(job_id)
-    read_bytes, asked = -1, float("-inf")
+    read_bytes, end, asked = -1, 0, float("-inf")
     ended = False
     while True:
         size = folder.events_file.stat().st_size if folder.events_file.exists() else 0
         if size != read_bytes:
             read_bytes = size
-            for event in await asyncio.to_thread(list, folder.events(after)):
-                after = event.id
+            for event in await asyncio.to_thread(list, folder.events(after, end)):
+                after, end = event.id, event.end
                 yield event
         elif ended:
             return
