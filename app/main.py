@@ -15,7 +15,8 @@ from fastapi.middleware.cors import CORSMiddleware
 from app.accounts import Account
 from app.http import problems
 from app.http.access import HEADER, AskForKey, open_keys
-from app.http.middleware import BodyLimit, Observe, RefuseWhileStopping, TellFailures
+from app.http.bodies import BodyLimits, LimitBodies
+from app.http.middleware import Observe, RefuseWhileStopping, TellFailures
 from app.http.openapi import complete
 from app.http.rate_limits import LimitRates
 from app.http.web_pages import RefuseForeignPages
@@ -117,14 +118,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         page,
     ):
         app.include_router(module.router)
-    of_json = ("of JSON", _MAX_JSON_BYTES)
+    of_json = BodyLimits("of JSON", _MAX_JSON_BYTES, settings.upload_timeout_s)
     body_limits = {
-        "": ("max_upload_bytes", settings.max_upload_bytes),
-        datasets.PATH: ("max_dataset_bytes", settings.max_dataset_bytes),
+        "": BodyLimits("max_upload_bytes", settings.max_upload_bytes),
+        datasets.PATH: BodyLimits("max_dataset_bytes", settings.max_dataset_bytes),
         training.router.prefix: of_json,
         models.router.prefix: of_json,
     }
-    app.add_middleware(BodyLimit, limits=body_limits)
+    app.add_middleware(LimitBodies, limits=body_limits)
     app.add_middleware(LimitRates, rates=running.rates)
     limits = Account("", settings.requests_per_minute, settings.compute_s_per_minute)
     app.add_middleware(AskForKey, keys=keys, limits=limits)

@@ -209,12 +209,22 @@ def test_half_sent_requests_hold_nothing(server: Server) -> None:
     assert server.client.get("/healthz").status_code == 200
 
 
-def test_a_stalled_upload_is_ended(server: Server) -> None:
-    """An upload that does not arrive within upload_timeout_s is a 408."""
+@pytest.mark.parametrize(
+    "half",
+    [
+        HALF_A_REQUEST,
+        HALF_A_REQUEST.replace(b"/v1/upscale", b"/v1/training-jobs"),
+        HALF_A_REQUEST.replace(b"/v1/upscale", b"/v1/models/a/promote"),
+    ],
+    ids=["picture", "job", "promotion"],
+)
+def test_a_stalled_upload_is_ended(server: Server, half: bytes) -> None:
+    """A body that does not arrive within upload_timeout_s is a 408, and the connection ends."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
-        connection.sendall(HALF_A_REQUEST)
-        answer = connection.recv(65536)
+        connection.sendall(half)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"upload_timeout" in answer
 
 
 def test_a_client_that_stops_reading_is_cut_off(server: Server) -> None:

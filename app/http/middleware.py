@@ -6,7 +6,6 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Mapping
 
 import structlog
 from fastapi.routing import iter_route_contexts
@@ -15,7 +14,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.error_codes import INTERNAL
-from app.errors import NotReady, UploadTooLarge
+from app.errors import NotReady
 from app.http.paths import path_of
 from app.http.problem_response import CODE
 from app.http.problems import problem, problem_of
@@ -119,51 +118,6 @@ class TellFailures:
                 raise  # the answer is half sent: only closing the connection tells the client
             request_id = structlog.contextvars.get_contextvars()["request_id"]
             await problem(INTERNAL, request_id=request_id)(scope, receive, send)
-
-
-class BodyLimit:
-    """Refuses a body longer than its path's limit: by its declared length, else as it arrives.
-
-    `limits` names the limit and its bytes by the first two parts of the path, "" for every other.
-    """
-
-    def __init__(self, app: ASGIApp, limits: Mapping[str, tuple[str, int]]) -> None:
-        self.app = app
-        self.limits = limits
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        part = "/".join(path_of(scope).split("/")[:3])
-        name, max_bytes = self.limits.get(part, self.limits[""])
-        error = UploadTooLarge(f"the limit ({name}) is {max_bytes:,} bytes")
-        declared = Headers(scope=scope).get("content-length", "0")
-        if declared.isdecimal() and int(declared[:20]) > max_bytes:
-            await problem_of(error)(scope, receive, send)
-            return
-        received_bytes = 0
-
-        async def counted_receive() -> Message:
-            nonlocal received_bytes
-            message = await receive()
-            received_bytes += len(message.get("body", b""))
-            if received_bytes > max_bytes:
-                raise error
-            return message
-
-        replaced = False
-
-        async def send_or_refuse(message: Message) -> None:
-            """FastAPI makes a 400 without a word of what stops its reading of JSON."""
-            nonlocal replaced
-            if message["type"] == "http.response.start" and received_bytes > max_bytes:
-                replaced = True
-                await problem_of(error)(scope, receive, send)
-            elif not replaced:
-                await send(message)
-
-        await self.app(scope, counted_receive, send_or_refuse)
 
 
 class RefuseWhileStopping:
