@@ -79,9 +79,9 @@ class Catalog:
             await asyncio.sleep(interval_s)
 
     async def switch(
-        self, find: Callable[[], ModelVersion], record: Callable[[], object]
+        self, find: Callable[[], ModelVersion], record: Callable[[int], object]
     ) -> Served:
-        """Open the version that is found, `record` its promotion and serve it, one at a time.
+        """Open the version that is found, `record` its number and serve it, one at a time.
 
         An error changes nothing. Raises what `find`, `open_version` and `record` raise.
         """
@@ -92,7 +92,7 @@ class Catalog:
                 served = await self._in_builder(
                     partial(open_version, version, self._device, self._cache, served)
                 )
-            await asyncio.to_thread(record)
+            await asyncio.to_thread(record, version.version)
             self._serve(served)
             return served
 

@@ -180,10 +180,16 @@ class Registry:
             raise ModelNotFound(f"{name!r} has no earlier promoted version to go back to")
         return self.resolve(f"{name}@{history[-2]}")
 
-    def rollback(self, name: str) -> ModelVersion:
-        """Promote the version that was promoted before; raises ModelNotFound if there is none."""
-        self.previous(name)
-        self._write_history(name, self._history(name)[:-1])
+    def rollback(self, name: str, version: int | None = None) -> ModelVersion:
+        """Forget what was promoted after `version`, by default all but the version before.
+
+        Raises ModelNotFound if there is none, or `version` is no longer among those promoted.
+        """
+        version = version or self.previous(name).version
+        history = self._history(name)
+        if version not in history:
+            raise ModelNotFound(f"{name}@{version} is no longer there to go back to")
+        self._write_history(name, history[: history.index(version) + 1])
         return self.resolve(name)
 
     def delete(self, name: str, version: int) -> None:

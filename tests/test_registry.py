@@ -115,6 +115,23 @@ def test_rollback(registry: Registry, source: Path) -> None:
         registry.rollback("wave")
 
 
+def test_rollback_to_what_was_tried_out(registry: Registry, source: Path) -> None:
+    """What others promote or roll back meanwhile neither comes instead nor leaves a name empty."""
+    for _ in range(4):
+        registry.publish(source, "wave")
+    for version in (1, 2, 3):
+        registry.promote("wave", version)
+    tried_out = registry.previous("wave").version
+    registry.promote("wave", 4)
+    for _ in range(2):
+        assert registry.rollback("wave", tried_out).version == 2
+    registry.promote("wave", 3)
+    registry.delete("wave", 2)
+    with pytest.raises(ModelNotFound, match="wave@2"):
+        registry.rollback("wave", 2)
+    assert registry.resolve("wave").version == 3
+
+
 def test_delete(registry: Registry, source: Path) -> None:
     """A deleted version is gone and its number is never used again; the promoted one stays."""
     for _ in range(2):

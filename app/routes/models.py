@@ -85,7 +85,7 @@ async def promote(
             registry.check_gate(version)
         return version
 
-    record = partial(registry.promote, name, promotion.version, force=promotion.force)
+    record = partial(registry.promote, name, force=promotion.force)
     return ModelSummary(**_summary(await service.catalog.switch(find, record)))
 
 
