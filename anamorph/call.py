@@ -84,8 +84,9 @@ def unreachable(error: httpx.RequestError) -> Exception:
 
 
 def segment(text: object) -> str:
-    """Return a part of a path that cannot be taken for several."""
-    return quote(str(text), safe="@")
+    """Return a part of a path that can be taken neither for several nor for a step up."""
+    quoted = quote(str(text), safe="@")
+    return quoted.replace(".", "%2E") if quoted in (".", "..") else quoted
 
 
 def nothing(response: httpx.Response) -> None:

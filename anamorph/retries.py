@@ -29,7 +29,7 @@ class Retries:
     Attributes:
         count: further attempts after the first; 0 for none.
         max_wait_s: a Retry-After that asks for longer is not waited for: the error is raised, and
-            says when. The client's own waits grow no longer than this.
+            says when. The client's own waits grow no longer than this and a quarter.
     """
 
     count: int = 4

@@ -24,7 +24,7 @@ from PIL import ExifTags, Image
 import anamorph
 from anamorph import AsyncClient, Client, errors, image_calls, records, service_calls
 from anamorph import training_calls as training
-from anamorph.call import Call
+from anamorph.call import Call, segment
 from anamorph.events import Event, EventParser, Replay
 from anamorph.pictures import PictureFile, file_bytes
 from anamorph.retries import Retries
@@ -68,6 +68,20 @@ def test_every_code_has_its_exception(code: str) -> None:
     assert cls.code == code
     assert getattr(errors, code.title().replace("_", "")) is cls
     assert issubclass(cls, anamorph.AnamorphError)
+
+
+@pytest.mark.parametrize("status", [400, 405, 406, 415, 421, 422])
+def test_a_code_of_a_later_service(status: int) -> None:
+    """An unknown code, or none, as proxies answer, is the class for its status."""
+    assert errors.class_of("from_the_future", status) is errors.Invalid
+
+
+@pytest.mark.parametrize("name", [".", "..", "../x", "a/b", "a?b"])
+def test_a_name_stays_in_its_place(name: str) -> None:
+    """No name leads a call to another path than its own."""
+    url = httpx.URL("http://host/v1/models/").join(f"./{segment(name)}/versions")
+    assert url.raw_path.startswith(b"/v1/models/")
+    assert url.raw_path.count(b"/") == 4
 
 
 def test_an_exception_has_all_of_the_problem() -> None:
