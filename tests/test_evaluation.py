@@ -119,6 +119,16 @@ def test_every_kind_of_model(tmp_path: Path, data: Path, stage: str, columns: An
     assert all(f"{column}: {how}" in str(table) for column, how in table.protocols.items())
 
 
+def test_two_pictures_to_train_on_are_no_yardstick(tmp_path: Path, data: Path):
+    """Too few real pictures for their own distance leave that out, and the model's is told."""
+    two = data / "two"
+    two.mkdir()
+    for file in sorted((data / "cold").iterdir())[:2]:
+        (two / file.name).symlink_to(file)
+    path = model_file(tmp_path, "cyclegan", {"AtoB": UNPAIRED | {"reference": "two"}})
+    assert list(measured(path, data).rows)[1:] == ["input unchanged"]
+
+
 def test_figures_are_of_the_pictures(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch):
     """A translation that is right has an L1 of zero and the kernel distance of real pictures."""
     monkeypatch.setattr(figures, "answerer", lambda *_: lambda warm: 255 - warm)

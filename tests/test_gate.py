@@ -152,6 +152,15 @@ def test_a_model_called_serving(tmp_path: Path, held_out: Path) -> None:
     assert (verdict.passed, verdict.serving) == (False, 0)
 
 
+def test_a_colorizer_called_grey(tmp_path: Path, held_out: Path) -> None:
+    """A model is not taken for the grey photo, whose row has the name that it was given."""
+    file = test_evaluation.model_file(tmp_path, "pix2pix-colours", models={"AtoB": "grey"})
+    amend_card(file, {"error": 0})
+    verdict = gate(file, None, held_out, features=None)
+    assert verdict.new != verdict.baseline
+    assert {"new", "grey"} <= set(verdict.tables[0]["rows"])
+
+
 def test_a_flat_photo_does_not_decide(tmp_path: Path, held_out: Path) -> None:
     """A photo that both versions get exactly right leaves the decision to the others."""
     for folder, px in (("HR", 40), ("LRbicx2", 20)):

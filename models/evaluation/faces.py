@@ -21,7 +21,7 @@ from models.evaluation.face_protocols import (
     reidentification_table,
 )
 from models.evaluation.judge import Judge
-from models.evaluation.protocols import Table
+from models.evaluation.protocols import Table, row_of
 from models.evaluation.tone_protocol import tone_table
 from models.faces.alignment import LANDMARKS
 from models.faces.detection import Detector, open_detector
@@ -59,7 +59,7 @@ def face_tables(
     ]
     kept = sorted({person for person, _ in named})[:limit]
     photos = portraits([each for each in named if each[0] in kept], detector)
-    name = loaded.header.name
+    name = row_of(loaded.header.name)
     config = run.config
     random = np.random.default_rng(1)
     if config.condition == "surroundings":

@@ -39,6 +39,7 @@ from models.evaluation.protocols import (
     Table,
     mean_colours,
     paired_table,
+    row_of,
     stylize_table,
     unpaired_table,
     upscale_table,
@@ -87,7 +88,7 @@ def evaluate(
     device = device or torch.device("cpu")
     if named := (loaded.header.card.get("recipe") or {}).get("features"):
         features = data_root / named
-    name = loaded.header.name
+    name = row_of(loaded.header.name)
     table = loaded.header.card.get("evaluation", {})
     contenders = {name: loaded, **(rivals or {})}
     answers = {

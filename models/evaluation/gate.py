@@ -27,7 +27,7 @@ import torch
 
 from models.checkpoint import LoadedGenerator, load_generator
 from models.evaluation.figures import evaluate
-from models.evaluation.protocols import WITHOUT_MODEL, Table
+from models.evaluation.protocols import WITHOUT_MODEL, Table, row_of
 from models.family import Task
 
 _NEW, _SERVING = "new", "serving"
@@ -91,7 +91,7 @@ def gate(
         MissingFeatures: no VGG16 weights are at hand, and the figure needs them.
     """
     loaded = load_generator(new)
-    name = loaded.header.name
+    row = row_of(loaded.header.name)
     rival = load_generator(serving) if serving else None
     comparable = rival is not None and _purpose(rival) == _purpose(loaded)
     tables = evaluate(
@@ -104,7 +104,7 @@ def gate(
         brief=True,
         before_each=before_each,
     )
-    tables = [_renamed(table, {name: _NEW, _RIVAL: _SERVING}) for table in tables]
+    tables = [_renamed(table, {row: _NEW, _RIVAL: _SERVING}) for table in tables]
     metric = _metric(loaded, tables)
     figures = _figures(tables, metric)
     better: Literal["higher", "lower"] = "higher" if metric == "PSNR" else "lower"

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from models import images
 from models.evaluation import metrics
+from models.faces import obscuring
 from models.families.style.gatys import Start, objective, optimise
 from models.families.style.objective import PerceptualTerms
 from models.features import VGG16
@@ -55,6 +56,7 @@ FACE_UNCHANGED = "unchanged"
 GREY = "grey"
 WITHOUT_MODEL = (_BICUBIC, _INPUT, _PHOTO, FACE_UNCHANGED, GREY)
 """The rows that say what can be had without any model; each table has one of them."""
+_ROWS_LIKE_NAMES = {FACE_UNCHANGED, GREY, *obscuring.WAYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,11 @@ def _colour_codes(rgb: Pixels) -> NDArray[np.int64]:
     return codes
 
 
+def row_of(model: str) -> str:
+    """Return the row of a model by its name, which may be that of another row."""
+    return f"the model {model}" if model in _ROWS_LIKE_NAMES else model
+
+
 def unpaired_table(
     answers: Answers,
     title: str,
@@ -234,10 +241,12 @@ def unpaired_table(
         f"{title}: {len(source)} and {len(target)} pictures",
         {"KID": _KID, "+-": _KID_ERROR},
         {name: distance(map(answer, source)) for name, answer in answers.items()}
-        | {
-            _INPUT: distance(source),
-            f"real against real, {len(reference)} training pictures": distance(reference),
-        },
+        | {_INPUT: distance(source)}
+        | (
+            {f"real against real, {len(reference)} training pictures": distance(reference)}
+            if len(reference) >= metrics.KID_MIN_PICTURES
+            else {}
+        ),
     )
 
 
