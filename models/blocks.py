@@ -192,7 +192,7 @@ class PatchGAN(nn.Module):
 
     @staticmethod
     def smallest_px(layers: int) -> int:
-        """Return the smallest side whose last normalisation still has a variance: 2 x 2 logits."""
+        """Return the smallest side whose last normalisation has a variance, of 2 x 2 values."""
         return 3 * 2**layers if layers else 2
 
     def __init__(

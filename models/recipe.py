@@ -202,6 +202,7 @@ class Recipe(Config):
         self._check_channels()
         self._check_crop()
         self._check_frozen()
+        self._check_landmarks()
         return self
 
     def _check_channels(self) -> None:
@@ -223,6 +224,14 @@ class Recipe(Config):
                 f"data.crop_px: must be a multiple of {rule.multiple_of * scale}, "
                 f"at least {max(rule.minimum * scale, judged_px)}, for these networks"
             )
+
+    def _check_landmarks(self) -> None:
+        config = self.generator_config()
+        paints = getattr(config, "condition", None) == "surroundings"
+        if paints and not (
+            getattr(config, "tone_channels", 0) or getattr(self.data, "landmarks", 0)
+        ):
+            raise ValueError("data.landmarks: a face is painted from them, so it must be true")
 
     def _check_frozen(self) -> None:
         frozen = getattr(self.objective_config(), "frozen", None)

@@ -306,6 +306,8 @@ class _Run:
             restore(optimizer, state["optimizers"][name])
         if self.ema and state["ema"]:
             self.ema.load_state_dict(state["ema"])
+        elif self.ema:  # it was not averaged so far
+            self.ema.module.load_state_dict(self.objective.generators.state_dict())
         self.step, self.seconds = state["step"], state["seconds"]
         if self.rank > 0:  # the file has rank 0's
             torch.manual_seed(self.recipe.seed + 7919 * self.rank + self.step)

@@ -110,6 +110,8 @@ def test_crop_and_scale():
         ),
         ("cyclegan", {"models": {"AtoB": "x", "BtoA": "x"}}, "models"),
         ("pix2pix", {"generator": {"base_channels": 100_000_000}}, "base_channels"),
+        ("anonymizer-identity", {"generator": {"finder_blocks": 10**6}}, "finder_blocks"),
+        ("anonymizer-surroundings", {"data": {"landmarks": False}}, "data.landmarks"),
     ],
 )
 def test_what_no_step_could_be_made_of(family: str, change: dict[str, Any], named: str):

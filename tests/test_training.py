@@ -277,6 +277,19 @@ def test_another_painting_in_the_folder(data_root: Path, tmp_path: Path):
         run(recipe.model_copy(update={"data": other}), tmp_path, data_root)
 
 
+def test_an_average_asked_for_at_the_end(data_root: Path, tmp_path: Path):
+    """An ended training that is to be averaged after all has its weights to average, no others."""
+    recipe = tiny_recipe("srgan-regression", steps=2, ema=0)
+    (last,) = run(recipe, tmp_path, data_root).values()
+    weights = load_generator(last).module.state_dict()
+    training = recipe.training.model_copy(update={"ema": 0.9})
+    (averaged,) = run(
+        recipe.model_copy(update={"training": training}), tmp_path, data_root
+    ).values()
+    for key, value in load_generator(averaged).module.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+
+
 def test_goes_on_with_other_crops(data_root: Path, tmp_path: Path):
     """Resumed with crops of another size, a CycleGAN fills its pools of pictures anew."""
     recipe = tiny_recipe("cyclegan", steps=5)

@@ -40,13 +40,13 @@ class FaceConfig(Config):
     """
 
     condition: Literal["identity", "surroundings"] = "identity"
-    code_length: int = Field(32, ge=1)
-    base_channels: int = Field(32, ge=1)
+    code_length: int = Field(32, ge=1, le=1024)
+    base_channels: int = Field(32, ge=1, le=1024)
     halvings: int = Field(2, ge=1, le=4)
-    blocks: int = Field(6, ge=1)
-    tone_channels: int = Field(0, ge=0)
-    finder_channels: int = Field(64, ge=1)
-    finder_blocks: int = Field(5, ge=1)
+    blocks: int = Field(6, ge=1, le=256)
+    tone_channels: int = Field(0, ge=0, le=1024)
+    finder_channels: int = Field(64, ge=1, le=1024)
+    finder_blocks: int = Field(5, ge=1, le=256)
     strength: float = Field(0.07, gt=0, le=1)
 
     def paints_as(self, other: Config, tone_channels: int) -> bool:
