@@ -70,9 +70,12 @@ def _files(root: Path, folders: Sequence[str]) -> list[Path]:
         path = root / folder
         if not path.is_dir():
             raise InvalidDataset(f"there is no folder {folder} under the data root")
-        found += sorted(
+        pictures = sorted(
             p for p in path.iterdir() if p.suffix.lower() in images.FORMAT_OF_SUFFIX and p.is_file()
         )
+        if not pictures:
+            raise InvalidDataset(f"no usable image in {folder}")
+        found += pictures
     return found
 
 

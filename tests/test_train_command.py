@@ -112,7 +112,7 @@ def test_errors_are_sentences(recipe: Path, tmp_path: Path):
     (tmp_path / "data" / "empty").mkdir()
     for change, named in (
         ("training.stepz=1", "training.stepz"),
-        ('data.train=["empty"]', "no usable image in empty"),
+        ('data.train=["warm", "empty"]', "no usable image in empty"),
         ("nonsense", "nonsense"),
     ):
         failed = command(recipe, "--set", change)
