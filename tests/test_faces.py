@@ -15,6 +15,7 @@ from PIL import Image
 
 from models.faces.detection import (
     MIN_FACE_PX,
+    Box,
     Detector,
     Face,
     Look,
@@ -240,6 +241,32 @@ def test_what_two_looks_find_is_told_once() -> None:
             break
     assert len(found) > 1
     np.testing.assert_allclose(face.box, (1200, 900, 1300, 1030), atol=1.5)
+
+
+@pytest.mark.parametrize("surer", ["the large one", "the small one"])
+@pytest.mark.parametrize(
+    ("small", "count"),
+    [
+        ((430.0, 560.0, 480.0, 630.0), 2),  # in the corner of the large one's box
+        ((250.0, 300.0, 350.0, 430.0), 1),  # in its middle
+    ],
+)
+def test_nobody_in_the_corner_of_a_face_is_left_out(surer: str, small: Box, count: int) -> None:
+    """A face beside a larger one, within its box, is another; neither hides the other.
+
+    What lies on the larger face is a part of it, and goes unless it is the surer one: then both are
+    told, as the larger is not to be left as it is.
+    """
+    large = (100.0, 100.0, 500.0, 660.0)
+    confidences = (0.999, 0.99) if surer == "the large one" else (0.99, 0.999)
+    pairs = zip((large, small), confidences, strict=True)
+    searching = search(800, 800)
+    next(searching)
+    with pytest.raises(StopIteration) as ended:
+        searching.send([Face(box, np.zeros((5, 2)), confidence) for box, confidence in pairs])
+    told = {face.box for face in ended.value.value}
+    assert large in told
+    assert len(told) == (count if surer == "the large one" else 2)
 
 
 def test_yunet_finds_the_same_face(detector: Detector, hopper: Pixels, shared: Path) -> None:

@@ -32,6 +32,8 @@ MIN_FACE_PX = 20
 _OVERVIEW_PX = 1280  # longer side of the whole picture as first seen
 _ENLARGED_PX = 160  # a shorter side below it is enlarged, at most three times
 _PIECE_PX = 1280
+_SAME = 0.4  # intersection over union from which two boxes are one face's
+_PART = 0.7  # of a box, from which on it may be a part of another
 _INSIDE = 0.1  # of a face that the picture's border cuts; with less it is none
 
 
@@ -172,16 +174,18 @@ def look_around(box: Box, height: int, width: int) -> Look:
 
 def overlap(a: Box, b: Box) -> tuple[float, float]:
     """Return the intersection of two boxes over their union, and over the smaller one."""
-    [of_both], [of_smaller] = _overlaps(np.array(a), np.array([b]))
+    box, boxes = np.array(a), np.array([b])
+    common, area, areas = _common(box, boxes), _area(box), _area(boxes)
+    [of_both], [of_smaller] = common / (area + areas - common), common / np.minimum(area, areas)
     return float(of_both), float(of_smaller)
 
 
-def _overlaps(box: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what `overlap` does of (4,) and each of (N, 4), as (2, N)."""
+def _common(box: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4,), (N, 4) -> (N,), the area that a box has in common with each of others."""
     ends = np.minimum(box[2:], boxes[:, 2:])
-    common = (ends - np.maximum(box[:2], boxes[:, :2])).clip(0).prod(axis=1)
-    area, areas = _area(box), _area(boxes)
-    return np.stack((common / (area + areas - common), common / np.minimum(area, areas)))
+    sides = (ends - np.maximum(box[:2], boxes[:, :2])).clip(0)
+    area: NDArray[np.float64] = sides[:, 0] * sides[:, 1]
+    return area
 
 
 def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -189,6 +193,16 @@ def _area(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     across, down = np.moveaxis(boxes[..., 2:] - boxes[..., :2], -1, 0)
     area: NDArray[np.float64] = np.maximum(across * down, 1e-9)
     return area
+
+
+def _in_ellipse(box: NDArray[np.float64], boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell whether the middles of a box's sides lie in the ellipse within each of others."""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    middles = np.array([(box[0], y), (box[2], y), (x, box[1]), (x, box[3])])
+    centres, radii = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    radius = np.linalg.norm((middles[None] - centres[:, None]) / radii[:, None], axis=2)
+    inside: NDArray[np.bool_] = (radius <= 1).all(axis=1)
+    return inside
 
 
 def _looks(height: int, width: int) -> Iterator[Look]:
@@ -217,15 +231,27 @@ def _spans(length: int, shared_px: int) -> list[tuple[int, int]]:
 
 
 def _told_once(found: list[tuple[Look, Face]], height: int, width: int) -> list[Face]:
-    """Drop what several looks have found: of two, the one that is cut, or less sure, goes."""
+    """Drop what several looks have found: of two, the one that is cut, or less sure, goes.
+
+    One within another's box goes only where it is a part of that face: a cut one, or one in the
+    ellipse that a new face covers. In the box's corner it is somebody else's.
+    """
     picture = (0.0, 0.0, float(width), float(height))
-    found = [(look, face) for look, face in found if overlap(face.box, picture)[1] > _INSIDE]
-    found.sort(key=lambda pair: (pair[0].cuts(pair[1], height, width), -pair[1].confidence))
+    inside = [(look, face) for look, face in found if overlap(face.box, picture)[1] > _INSIDE]
+    ordered = sorted(
+        ((look.cuts(face, height, width), face) for look, face in inside),
+        key=lambda pair: (pair[0], -pair[1].confidence),
+    )
     kept: list[Face] = []
-    boxes = np.empty((len(found), 4))  # of those kept
-    for _, face in found:
-        of_both, of_smaller = _overlaps(np.array(face.box), boxes[: len(kept)])
-        if (of_both < 0.4).all() and (of_smaller < 0.7).all():
-            boxes[len(kept)] = face.box
+    boxes = np.empty((len(ordered), 4))  # of those kept
+    for is_cut, face in ordered:
+        box, others = np.array(face.box), boxes[: len(kept)]
+        common, area = _common(box, others), _area(box)
+        is_same = common / (area + _area(others) - common) >= _SAME
+        is_part = common / area >= _PART
+        if not is_cut:
+            is_part &= _in_ellipse(box, others)
+        if not (is_same | is_part).any():
+            boxes[len(kept)] = box
             kept.append(face)
     return sorted(kept, key=lambda face: (-face.confidence, face.box))
