@@ -121,7 +121,7 @@ def _known_pace(before: Served | None, version: ModelVersion, engine: Engine) ->
 
 def _check_channels(loaded: LoadedGenerator, label: str) -> None:
     taken, given = channels(loaded.config)
-    if taken not in (1, 3) or given not in (1, 2, 3):
+    if taken not in (1, 3) or given not in (1, 2, 3) or (given == 2 and taken != 1):
         raise InvalidCheckpoint(
             f"{label} turns {taken} channels into {given}, not a picture into another"
         )

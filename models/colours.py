@@ -80,6 +80,8 @@ def _through_profile(image: Image.Image, icc: bytes) -> Image.Image:
     mode = {"GRAY": "L"}.get(space := profile.profile.xcolor_space.strip(), space)
     if mode == "RGB" and image.mode in ("L", "YCbCr"):
         image = image.convert("RGB")
+    if image.mode != mode:
+        raise ValueError(f"a profile of {mode} in a picture of {image.mode}")
     srgb = ImageCms.createProfile("sRGB")
     transform = ImageCms.buildTransform(profile, srgb, mode, "RGB")
     if mode == "RGB" and _changes_nothing(transform):

@@ -61,10 +61,18 @@ LAB = SRGB[:16] + b"Lab " + SRGB[20:]
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK", "LAB", "P"])
 @pytest.mark.parametrize(
-    "icc", [SRGB[:200], b"x" * 500, grey_profile(2.2)[:150], SRGB[:16] + b"CMYK" + SRGB[20:], LAB]
+    "icc",
+    [
+        SRGB,
+        SRGB[:200],
+        b"x" * 500,
+        grey_profile(2.2)[:150],
+        SRGB[:16] + b"CMYK" + SRGB[20:],
+        LAB,
+    ],
 )
 def test_broken_profiles_are_ignored(mode: str, icc: bytes) -> None:
-    """A truncated, senseless or lying ICC profile does not spoil the picture."""
+    """A truncated, senseless, lying or unsuitable profile does not spoil a picture."""
     image = Image.fromarray(gradient()).convert(mode)
     picture = read(save(image, "tiff", icc_profile=icc))
     assert distance(picture.rgb, np.asarray(image.convert("RGB"))) <= 1
