@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from io import BytesIO
 from struct import pack_into
 
@@ -12,7 +13,7 @@ import torch
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 from pydantic import SecretStr
 from torchvision.io import decode_image
 
@@ -222,6 +223,10 @@ def test_who_has_the_passcode_can_seal_nothing_harmful() -> None:
     cheap = seal_key(RIGHT, b"s" * 16, CHEAP)
     png = images.encode(Picture(REGION.rgb, None, "png"), "png")
     bomb = encoded(Image.new("RGB", (2000, 2000)))
+    # Of other kinds, decoding may take a colour management for each of thousands.
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    face = Image.fromarray(REGION.rgb)
+    others = [encoded(face, "webp"), encoded(face, icc_profile=profile)]
 
     def packed(count: int, *regions: tuple[int, int, int, bytes]) -> bytes:
         parts = [count.to_bytes(2)]
@@ -237,6 +242,7 @@ def test_who_has_the_passcode_can_seal_nothing_harmful() -> None:
         packed(1, (0, 0, 0, b"")),
         packed(1, (0, 0, len(bomb), bomb)),
         packed(65535),
+        *(packed(1, (0, 0, len(data), data)) for data in others),
     ):
         with pytest.raises(DamagedSeal):
             unseal(forged({16: b"s" * 16}, cheap, content), RIGHT)
@@ -252,6 +258,17 @@ def test_two_seals_are_one_too_many(kind: Format) -> None:
     file = carry(sealed_file(kind), kind, carried(sealed_file(kind), kind) or b"")
     with pytest.raises(DamagedSeal):
         find_seal(file, kind)
+
+
+def test_pieces_without_end_are_not_gathered() -> None:
+    """Of many pieces out of place one is enough, and what follows the picture is not ours."""
+    chunk = b"\0\0\0\0anSL" + zlib.crc32(b"anSL").to_bytes(4)
+    plain = picture_file("png")
+    end = plain.index(b"IEND") - 4
+    with pytest.raises(DamagedSeal):
+        find_seal(plain[:end] + chunk * 100_000 + plain[end:], "png")
+    sealed = sealed_file("png")
+    assert_same(unseal(sealed + chunk * 100_000, RIGHT), [REGION])
 
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "gif", "tiff", "avif"])

@@ -66,13 +66,16 @@ def carried(file: bytes, kind: Format) -> bytes | None:
     """
     if kind not in CARRIERS:
         return None
-    pieces = list(_READERS[kind](file))
-    if not pieces:
-        return None
-    places = [(int.from_bytes(p[:2]), int.from_bytes(p[2 : _PLACE.size])) for p in pieces]
-    if places != [(at, len(pieces)) for at in range(len(pieces))]:
+    bodies: list[bytes] = []
+    count = 0
+    for piece in _READERS[kind](file):  # one by one: of those out of place there may be millions
+        at, count = _PLACE.unpack(piece[: _PLACE.size].rjust(_PLACE.size, b"\xff"))
+        if at != len(bodies):
+            raise DamagedSeal("a part of the seal is missing or out of place")
+        bodies.append(piece[_PLACE.size :])
+    if len(bodies) != count:
         raise DamagedSeal("a part of the seal is missing or out of place")
-    return b"".join(piece[_PLACE.size :] for piece in pieces)
+    return b"".join(bodies) if bodies else None
 
 
 def _png_parts(file: bytes) -> Iterator[_Part]:
@@ -80,8 +83,17 @@ def _png_parts(file: bytes) -> Iterator[_Part]:
     while at + 12 <= len(file):
         length = int.from_bytes(file[at : at + 4])
         end = at + 12 + length
-        yield _Part(file[at + 4 : at + 8], file[at + 8 : at + 8 + length], at, end)
+        kind = file[at + 4 : at + 8]
+        yield _Part(kind, file[at + 8 : at + 8 + length], at, end)
+        if kind == b"IEND":  # nobody reads what follows
+            return
         at = end
+
+
+def is_plain_png(file: bytes) -> bool:
+    """Tell whether a file is a PNG of pixels alone, with no profile or animation to deal with."""
+    kinds = {part.kind for part in _png_parts(file)}
+    return file.startswith(_PNG_SIGNATURE) and kinds == {b"IHDR", b"IDAT", b"IEND"}
 
 
 def _png_pieces(file: bytes) -> Iterator[bytes]:
@@ -127,7 +139,8 @@ def _into_jpeg(file: bytes, pieces: list[bytes]) -> bytes:
 
 def _webp_parts(file: bytes) -> Iterator[_Part]:
     at = 12
-    while at + 8 <= len(file):
+    file_end = min(len(file), 8 + int.from_bytes(file[4:8], "little"))
+    while at + 8 <= file_end:
         length = int.from_bytes(file[at + 4 : at + 8], "little")
         end = at + 8 + length + length % 2
         yield _Part(file[at : at + 4], file[at + 8 : at + 8 + length], at, end)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 Outcome = Literal["exact", "approximate", "undisclosed"]
 
 _BYTES_PER_PIXEL = 10  # the picture and two restored copies
-_READING_COPIES = 3  # of the file: itself, its seal read, and what that holds
+_READING_COPIES = 4  # of the file: itself, its seal in pieces and whole, and what that holds
 
 
 @dataclass(frozen=True, slots=True)

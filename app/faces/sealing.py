@@ -37,7 +37,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
 from app.errors import DamagedSeal, InvalidParameter, NoSeal, ServiceError, WrongPasscode
-from app.faces.carriers import carried, carry
+from app.faces.carriers import carried, carry, is_plain_png
 from app.faces.passcodes import SALT_BYTES, Cost, Kdf, seal_key, strongest
 from models import images
 from models.errors import ImageError
@@ -195,7 +195,10 @@ def _unpack(data: bytes, height: int, width: int) -> Iterator[Region]:
         try:
             left, top, length = _REGION.unpack_from(data, at)
             at += _REGION.size
-            rgb = images.decode(data[at : at + length], limits).rgb
+            png = data[at : at + length]
+            if not is_plain_png(png):
+                raise DamagedSeal("a sealed face is no plain PNG")
+            rgb = images.decode(png, limits).rgb
         except (struct.error, ImageError):
             raise DamagedSeal("a sealed face is damaged") from None
         if top + rgb.shape[0] > height or left + rgb.shape[1] > width:
