@@ -22,12 +22,12 @@ PNG: dict[int | str, dict[str, Any]] = {
 }
 _IMAGES: dict[str, Any] = {f"image/{name}": {"schema": _BINARY} for name in get_args(Format)}
 _IMAGE_PROBLEMS = [status for status in PROBLEMS if status not in (401, 403, 409, 421, 429, 507)]
-_IMAGE_HEADERS = {
+EDIT_HEADERS = {
     "X-Model": "name@version",
     "X-Weights-SHA256": "of the weights file",
-    "X-Compute": "device; dtype; tiles=n; batch=n",
     "Server-Timing": "decode, queue, forward and encode, in ms",
 }
+_IMAGE_HEADERS = EDIT_HEADERS | {"X-Compute": "device; dtype; tiles=n; batch=n"}
 GENERATOR_HEADERS = {
     "X-Model": "name@version of the generator, where one ran",
     "X-Weights-SHA256": "of its weights file",

@@ -14,7 +14,7 @@ from app.callers import Caller
 from app.deps import Infer, ServiceDep
 from app.faces.anonymizing import anonymize
 from app.http.answering import answer_picture
-from app.http.describing import PHOTO, image_operation
+from app.http.describing import EDIT_HEADERS, PHOTO, image_operation
 from app.http.negotiation import Accept
 from app.http.problem_response import OPENAI_FOLDER
 from app.http.responses import Answer, headers_of, with_picture
@@ -33,6 +33,7 @@ router = APIRouter(prefix=OPENAI_FOLDER.removesuffix("/"), tags=["images"])
         EditParams,
         {"image": PHOTO, "model": "starry-night", "prompt": "a painting"},
         EditAnswer,
+        EDIT_HEADERS,
     ),
 )
 async def edit_image(request: Request, service: ServiceDep, caller: Infer) -> Response:
