@@ -273,7 +273,12 @@ def test_an_answer_that_stays_broken_is_an_error() -> None:
 
 def test_interpolation() -> None:
     """`detail` moves the weights in a line from the regression network to the adversarial one."""
-    regression, adversarial = (loaded(*CONFIGS["msrresnet"]) for _ in range(2))
+    regression, other = (loaded(*CONFIGS["msrresnet"]) for _ in range(2))
+    adversarial = loaded(*CONFIGS["msrresnet"])
+    for weight, start, end in zip(
+        *(g.module.state_dict().values() for g in (adversarial, regression, other)), strict=True
+    ):
+        weight.copy_(start.lerp(end, 0.2))
     for detail, nearer in ((0.0, regression), (1.0, adversarial)):
         mixed = interpolate(regression, adversarial, detail).module.state_dict()
         for key, value in nearer.module.state_dict().items():
@@ -284,10 +289,12 @@ def test_interpolation() -> None:
 
 
 def test_interpolation_of_strangers() -> None:
-    """Networks of different configurations are not interpolated."""
+    """Networks of different configurations are not interpolated, nor those trained apart."""
     wider = loaded("srgan", CONFIGS["msrresnet"][1] | {"channels": 16})
     with pytest.raises(InvalidCheckpoint, match="interpolated"):
         interpolate(loaded(*CONFIGS["msrresnet"]), wider, 0.5)
+    with pytest.raises(InvalidCheckpoint, match="trained apart"):
+        interpolate(*(loaded(*CONFIGS["msrresnet"]) for _ in range(2)), 0.5)
 
 
 def test_a_model_that_bfloat16_spoils_runs_in_float32() -> None:

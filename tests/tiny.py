@@ -48,10 +48,16 @@ def publish_models(home: Path, names: tuple[str, ...] = tuple(MODELS)) -> None:
     """Publish and promote `names` of the models above in the registry of `home`."""
     home.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
+    made: dict[str, torch.nn.Module] = {}
     for name in names:
         family_id, config, card = (MODELS | REDUCED_MODELS | FACE_MODELS)[name]
         kind = family(family_id)
         generator = kind.build_generator(kind.generator_config(**config)).eval()
+        if base := made.get(card.get("regression_model", "")):  # as if trained from it
+            ends = base.state_dict(), generator.state_dict()
+            mixed = {key: ends[0][key].lerp(value, 0.5) for key, value in ends[1].items()}
+            generator.load_state_dict(mixed)
+        made[name] = generator
         path = home / f"{name}.safetensors"
         header = Header(family=family_id, generator=config, name=name, card=card)
         save_generator(path, generator, header)
