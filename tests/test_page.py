@@ -129,6 +129,16 @@ def test_dropped_and_pasted(page: Page, tmp_path: Path) -> None:
         page.evaluate(send, [kind, list((tmp_path / "small.jpg").read_bytes())])
         page.get_by_text(f"{kind}.jpg").wait_for()
     choose(page, "srgan-x4")
+    page.evaluate(  # as a cell of a table comes
+        """() => {
+          const cell = new DataTransfer();
+          cell.setData("text/plain", "secret");
+          cell.items.add(new File([], "cell.png", {type: "image/png"}));
+          const how = {bubbles: true, cancelable: true, clipboardData: cell};
+          document.querySelector("[name=detail]").dispatchEvent(new ClipboardEvent("paste", how));
+        }"""
+    )
+    assert page.get_by_text("paste.jpg").is_visible()
     page.get_by_label("Detail").fill("0.5")
     make(page)
     with Image.open(download(page, tmp_path)) as answer:
@@ -165,6 +175,11 @@ def test_by_keyboard_alone(page: Page) -> None:
     page.get_by_text("Done in").wait_for()
     page.keyboard.press("+")
     assert page.locator("#zoom-level").inner_text() == "150 %"
+    tab_to("#zoom-in")
+    shown = "() => document.querySelector('#compare').style.getPropertyValue('--x')"
+    before = page.evaluate(shown)
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(shown) != before
     page.keyboard.press("0")
     assert page.locator("#zoom-level").inner_text() == "fit"
     page.evaluate("document.activeElement.blur()")

@@ -147,6 +147,8 @@ def test_from_zip_to_promoted_version(
     assert served[NAME] == 2
     page.get_by_role("button", name="Take the last change back").click()
     page.locator("article", has_text=f"{NAME}@1 serves").wait_for()
+    page.get_by_role("button", name="Take the last change back").click()
+    page.get_by_text("There is no earlier version to go back to.").wait_for()
 
     start(page, 1_000_000, hyperparameters)
     job.get_by_text("running").wait_for()
@@ -155,6 +157,30 @@ def test_from_zip_to_promoted_version(
     assert page.get_by_role("button", name="Go on", exact=True).is_visible()
     page.set_viewport_size({"width": 390, "height": 844})
     assert is_as_wide_as_the_screen(page)
+
+
+def test_a_training_that_goes_on_waits_its_turn(page: Page, photos: bytes) -> None:
+    """Told to go on while another one trains, it is queued, and not what it was before."""
+    upload(page, photos)
+    page.get_by_alt_text("Pictures of").wait_for()
+    job, jobs = page.locator("#job"), page.locator("#jobs button")
+    cancel = page.get_by_role("button", name="Cancel", exact=True)
+    page.get_by_label("Start from").select_option(NAME)
+    start(page, 1_000_000, TINY)
+    job.get_by_text("running").wait_for()
+    cancel.click()
+    job.get_by_text("cancelled").wait_for()
+    start(page, 1_000_000, TINY)
+    job.get_by_text("running").wait_for()
+    jobs.filter(has_text="cancelled").first.click()
+    page.get_by_role("button", name="Go on", exact=True).click()
+    job.get_by_text("queued, number 1").wait_for()
+    page.wait_for_timeout(1500)  # until what happened before has been told again
+    for state in ("queued", "running"):
+        jobs.filter(has_text=state).first.click()
+        job.get_by_text(state).wait_for()
+        cancel.click()
+        job.get_by_text("cancelled").wait_for()
 
 
 def test_photos_teach_enlarging_or_colours(page: Page, photos: bytes) -> None:

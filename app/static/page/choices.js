@@ -65,7 +65,7 @@ function choiceOf(model) {
   const of = (fields, controls) => ({ fields, controls });
   const { fields, controls } = {
     stylize: () => of({ style: name }, ["strength", "keep_colors"]),
-    upscale: () => of({ model: name }, ["scale", "detail"]),
+    upscale: () => of({ model: name }, [`scale_${model.scale}`, "detail"]),
     translate: () => of({ model: name }, []),
     // The one that never sees a face has no way back.
     anonymize: () =>

@@ -4,6 +4,8 @@ import { byId } from "./dom.js";
 
 const MOST = 16;
 const STEP = 1.5;
+const PAN = 1 / 8; // of the frame, by an arrow key
+const PANS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const view = { zoom: 1, x: 0, y: 0 };
 const pointers = new Map();
 
@@ -124,4 +126,11 @@ function onKey(event) {
   if (isTyping || isOthers || byId("compare").closest("[hidden]")) return;
   const act = { "+": () => zoomBy(STEP), "=": () => zoomBy(STEP), "-": () => zoomBy(1 / STEP), 0: reset };
   act[event.key]?.();
+  const [right, down] = PANS[event.key] ?? [];
+  if (right === undefined || view.zoom === 1 || !event.target.closest("#tools")) return;
+  event.preventDefault();
+  const { width, height } = byId("compare").getBoundingClientRect();
+  view.x -= right * width * PAN;
+  view.y -= down * height * PAN;
+  update();
 }

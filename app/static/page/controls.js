@@ -6,7 +6,9 @@ import { byId, make } from "./dom.js";
 const CONTROLS = {
   strength: () => slider("strength", "Strength", 1, (value) => `${Math.round(value * 100)} %`),
   keep_colors: () => check("keep_colors", "Keep the photo's colours"),
-  scale: () => select("scale", "Scale", [["4", "× 4"], ["3", "× 3"], ["2", "× 2"]]),
+  scale_4: () => scale(4),
+  scale_3: () => scale(3),
+  scale_2: () => scale(2),
   detail: () => detail(),
   method: () =>
     select("method", "Cover with", [
@@ -69,6 +71,9 @@ function select(name, text, options) {
   const element = make("label", {}, text, input);
   return { element, fields: () => (input.value ? { [name]: input.value } : {}) };
 }
+
+const scale = (most) =>
+  select("scale", "Scale", [4, 3, 2].filter((s) => s <= most).map((s) => [String(s), `× ${s}`]));
 
 function passcode(required) {
   const input = make("input", {

@@ -30,7 +30,7 @@ export function startDatasets(onList) {
 
 /** Ask for the list and show it. */
 export async function openDatasets() {
-  await guarded(byId("dataset-problem"), async () => {
+  await guarded(byId("datasets-problem"), async () => {
     showList(await getJson(PATH, listing()));
   });
 }
@@ -40,6 +40,7 @@ export function forgetDatasets() {
   listing();
   showing();
   byId("dataset-shown").hidden = true;
+  byId("dataset-problem").replaceChildren();
   showList([]);
 }
 

@@ -19,12 +19,29 @@ export async function followJob(place, path, signal, hooks) {
   place.replaceChildren(parts.element);
   if (hooks.isFocused && document.activeElement === document.body) parts.title.focus();
   let last = null;
+  const asking = latest();
+  // Events are told anew from the first: a state among them may be long over.
+  const tellState = async () => {
+    const asked = AbortSignal.any([signal, asking()]);
+    const now = await getJson(path, asked).catch(() => null); // the next event tells
+    if (!now || asked.aborted) return;
+    job.position = now.position;
+    parts.tell("state", now);
+  };
   await follow(
     `${path}/events`,
     (kind, data) => {
       if (signal.aborted) return;
-      if (kind === "end") last = data;
-      if (kind === "state" && !ENDED.includes(job.state)) hooks.onState();
+      if (kind === "state") {
+        if (ENDED.includes(job.state)) return;
+        hooks.onState();
+        tellState();
+        return;
+      }
+      if (kind === "end") {
+        asking();
+        last = data;
+      }
       parts.tell(kind, data);
     },
     signal,

@@ -29,16 +29,17 @@ export function startJobForm(onJob) {
 
 /** Heed what GET /v1/datasets answers; the newest is chosen. */
 export function setDatasets(list) {
-  const isOther = list.at(-1)?.id !== datasets.at(-1)?.id;
+  const newest = list.at(-1)?.id;
+  const isNew = newest !== undefined && !datasets.some(({ id }) => id === newest);
   datasets = list;
   const options = datasets.map(({ id, name, kind }) => new Option(`${name} (${kind})`, id));
   const before = byId("job-dataset").value;
   byId("job-dataset").replaceChildren(...options);
-  const isKept = !isOther && datasets.some(({ id }) => id === before);
-  byId("job-dataset").value = isKept ? before : (datasets.at(-1)?.id ?? "");
+  const isKept = !isNew && datasets.some(({ id }) => id === before);
+  byId("job-dataset").value = isKept ? before : (newest ?? "");
   byId("job-send").disabled = datasets.length === 0;
   byId("job-send").textContent = datasets.length ? "Start" : "Upload data first";
-  if (isOther) showFamily();
+  if (!isKept) showFamily();
 }
 
 /** Heed what GET /v1/models answers; what is chosen stays. */

@@ -42,7 +42,11 @@ function startAgain(problem, signal) {
   showProblem(byId("picture-problem"), problem);
   if (!problem.isPassing) return;
   const waitS = problem.retryAfterS ?? AGAIN_S;
-  setTimeout(() => signal.aborted || refresh(), waitS * 1000);
+  setTimeout(() => {
+    if (signal.aborted) return;
+    refresh();
+    showView(); // what the other view asked for failed, too
+  }, waitS * 1000);
 }
 
 function showView() {

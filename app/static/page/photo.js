@@ -12,8 +12,10 @@ export function startPhoto(take) {
   };
   takeDrops(byId("pictures"), take);
   document.addEventListener("paste", (event) => {
-    const [file] = event.clipboardData.files;
-    if (file && !byId("pictures").hidden) take(file);
+    const { files, types } = event.clipboardData;
+    // A cell of a table, say, is copied as a text and as its picture.
+    const isText = types.includes("text/plain") && event.target.matches("input, textarea");
+    if (files.length && !isText && !byId("pictures").hidden) take(files[0]);
   });
 }
 

@@ -132,6 +132,7 @@ function showButton(workingS = null) {
   go.formNoValidate = workingS !== null; // what is missing for the next is no reason not to stop
   go.classList.toggle("working", workingS !== null);
   byId("compare").classList.toggle("working", workingS !== null);
+  go.ariaLabel = workingS === null ? null : "Stop"; // or each second would be read out
   if (workingS !== null) go.textContent = `Stop · ${workingS.toFixed(0)} s`;
   else go.textContent = photo ? "Make it" : "Choose a photo first";
 }

@@ -80,6 +80,7 @@ export const WORDS = {
   // The page's own
   unreachable: ["The service does not answer.", "See whether it runs, and try again."],
   file_changed: ["This file is no longer the one that was chosen.", "Choose it again."],
+  nothing_earlier: ["There is no earlier version to go back to.", ""],
   bad_json: ["The hyperparameters are not JSON.", "Correct or empty that field."],
 };
 

@@ -44,12 +44,16 @@ export async function showVersions(name) {
   select.value = name;
   const signal = showing();
   await guarded(byId("versions-problem"), async () => {
-    const versions = await getJson(`v1/models/${name}/versions`, signal);
+    const versions = await getJson(`v1/models/${name}/versions`, signal).catch((problem) => {
+      if (problem.code === "model_not_found") return []; // its last version was deleted
+      throw problem;
+    });
     const columns = versions.toReversed().map((version) => column(name, version, signal));
     const back = button("Take the last change back", () => rollBack(name));
     const group = { className: "versions", tabIndex: 0, role: "group", ariaLabel: "Side by side" };
     const hadFocus = byId("versions").contains(document.activeElement);
-    byId("versions").replaceChildren(make("div", group, ...columns), back);
+    if (versions.length) byId("versions").replaceChildren(make("div", group, ...columns), back);
+    else byId("versions").replaceChildren(make("p", { className: "quiet", tabIndex: -1 }, "None."));
     if (hadFocus) byId("versions").firstChild.focus();
   });
 }
@@ -125,7 +129,15 @@ function promote(name, version, force = false) {
   return change(name, promoting, remedies);
 }
 
-const rollBack = (name) => change(name, () => postJson(`v1/models/${name}/rollback`));
+const rollBack = (name) =>
+  change(name, async () => {
+    try {
+      return await postJson(`v1/models/${name}/rollback`);
+    } catch (problem) {
+      if (problem.code === "model_not_found") problem.code = "nothing_earlier";
+      throw problem;
+    }
+  });
 
 const removeVersion = (name, version) =>
   change(name, () => send(`v1/models/${name}/versions/${version}`, { method: "DELETE" }));
