@@ -1,13 +1,14 @@
-"""Passcodes: what counts as one, and the two unrelated keys that are made of it.
+"""Passcodes: what counts as one, and the two keys that are derived from it.
 
-- The key of a seal: Argon2id under a salt of the file's own, so a guess at one picture says nothing
-  about another, and no guess can be prepared beforehand.
+- The key of a seal: Argon2id under a salt of the file's own, so by itself a guess at one picture
+  says nothing about another, and none can be prepared beforehand.
 - The condition of the face generator: Scrypt under a fixed salt, because the answer must be found
   again from the picture and the passcode alone, on any machine and after a messenger has taken
   everything else from the file. Its price is that guesses can be prepared once for all pictures
   (docs/privacy.md). Scrypt, because every OpenSSL has it and the face must not depend on which.
 
-Whatever one key lets out says nothing about the other: salts, functions and HKDF labels differ.
+Salts, functions and HKDF labels differ, so one key is not computed from the other. But a condition
+is a check of 32 bits for a passcode: where a picture shows it, few are left to try on the seal.
 """
 
 from __future__ import annotations
