@@ -295,6 +295,8 @@ def test_a_picture_comes_as_bytes_file_or_image(tmp_path: Path) -> None:
     picture = PictureFile(encoded(photo(4, 5)), "image/png")
     assert picture.save(tmp_path / "x.png").read_bytes() == bytes(picture) == picture.data
     assert picture.image().size == (5, 4)
+    large = Image.new("1", (13_500, 13_500))  # above what Image.open takes without being told
+    assert PictureFile(encoded(large), "image/png").image().size == large.size
     assert "data" not in repr(picture)
 
 
