@@ -197,6 +197,22 @@ def test_pairs_that_are_none_are_suspected(store: DatasetStore, tmp_path: Path) 
     assert any("side by side" in warning for warning in dataset.warnings)
 
 
+def test_pictures_that_are_in_two_parts_are_told(store: DatasetStore, tmp_path: Path) -> None:
+    """A file among those to train on and those to test on, or of both domains, brings a warning."""
+    photos = pictures("train/") | pictures("test/", count=3)
+    dataset, _ = store.add(upload(tmp_path, photos), "mine", "highres")
+    assert any("3 pictures are both in test and in train" in told for told in dataset.warnings)
+    apart = {f"test/{n}.png": picture(100 + n) for n in range(3)} | pictures("train/")
+    dataset, _ = store.add(upload(tmp_path, apart), "mine", "highres")
+    assert not any("both in" in told for told in dataset.warnings)
+
+
+def test_photos_too_small_for_upscalers_are_told(store: DatasetStore, tmp_path: Path) -> None:
+    """Photos below the crop that upscalers learn from by default bring a warning."""
+    dataset, _ = store.add(upload(tmp_path, pictures("")), "mine", "highres")
+    assert any("a side below 96 pixels" in told for told in dataset.warnings)
+
+
 def test_content_is_the_identity(store: DatasetStore, tmp_path: Path) -> None:
     """The same pictures have one id, however packed; another kind or one other pixel, another."""
     entries = pictures("", count=4)

@@ -7,6 +7,7 @@ Pure: nothing here touches a file. A part is a folder of the stored dataset: `tr
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 from models.errors import InvalidDataset
+from models.recipe import HighResolutionData
 
 Kind = Literal["paired", "unpaired", "highres", "style"]
 Size = tuple[int, int]  # height, width
@@ -31,6 +33,7 @@ _FEW_PICTURES, _SHOWN_REASONS = 20, 3
 _MAX_TEST, _TEST_SHARE = 50, 10
 _MIN_PAIRS_FOR_KID = 6  # for unpaired data, where nothing else is measured, MIN_TEST
 _MAX_NAME_BYTES = 200
+_CROP_PX: int = HighResolutionData.model_fields["crop_px"].default
 
 _FOLDER = re.compile(r"(?:(train)(?:ing)?|(test)(?:ing)?|(val)(?:id(?:ation)?)?)?[ _-]?([ab])?")
 
@@ -236,6 +239,19 @@ def _check(made: Arrangement, kind: Kind) -> None:
         )
 
 
+def warn_of_doubles(made: Arrangement, checksums: Mapping[str, str]) -> None:
+    """Tell of files that two parts hold, by the checksums of PART/NAME."""
+    parts: dict[str, set[str]] = {}
+    for path, sha256 in checksums.items():
+        parts.setdefault(path.partition("/")[0], set()).add(sha256)
+    for one, other in itertools.combinations(sorted(parts), 2):
+        if count := len(parts[one] & parts[other]):
+            made.warnings.append(
+                f"{count} {'picture is' if count == 1 else 'pictures are'} both in {one} and in "
+                f"{other}: the comparison after a training says less with each"
+            )
+
+
 def _warn(made: Arrangement, sizes: Mapping[str, Size], kind: Kind) -> None:
     for part, names in made.parts.items():
         if part.startswith("train") and len(names) < _FEW_PICTURES:
@@ -247,6 +263,14 @@ def _warn(made: Arrangement, sizes: Mapping[str, Size], kind: Kind) -> None:
             made.warnings.append(
                 f"{odd} of {len(shapes)} training pictures are not twice as wide as high: "
                 "are A and B side by side in them?"
+            )
+    if kind == "highres":
+        sides = [min(sizes[source]) for source in made.parts.get("train", {}).values()]
+        small = sum(side < _CROP_PX for side in sides)
+        if small:
+            made.warnings.append(
+                f"{small} of {len(sides)} training photos have a side below {_CROP_PX} pixels, the "
+                "crop of upscalers: these learn from them only with a smaller crop_px"
             )
     tests = made.parts.get("test", made.parts.get("testA", {}))
     if kind == "paired" and len(tests) < _MIN_PAIRS_FOR_KID:

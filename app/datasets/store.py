@@ -27,7 +27,7 @@ from app.callers import Caller
 from app.datasets.archives import ArchiveLimits, unpack
 from app.datasets.contact_sheet import contact_sheet
 from app.datasets.dataset import CONTACT, MANIFEST, Dataset
-from app.datasets.layouts import MIN_SIDE_PX, Arrangement, Kind, Size, arrange
+from app.datasets.layouts import MIN_SIDE_PX, Arrangement, Kind, Size, arrange, warn_of_doubles
 from app.errors import DatasetInUse, DatasetNotFound, InvalidParameter, NotReady
 from app.incoming import incoming_folder, sweep
 from app.settings import Settings
@@ -98,6 +98,7 @@ class DatasetStore:
             sizes, unusable = self._measure(found.files)
             made = arrange(sizes, kind, found.skipped | unusable)
             checksums = self._place(made, found.files, built)
+            warn_of_doubles(made, checksums)
             dataset = self._describe(name, kind, owner, made, sizes, checksums, built)
             if sound := self._sound(dataset.id):
                 return sound, False
