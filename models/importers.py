@@ -34,8 +34,8 @@ def import_foreign(path: Path, *, per_image: bool = True) -> LoadedGenerator:
 
     Args:
         path: a .pth, .pt, .model or .safetensors file.
-        per_image: give a U-Net with BatchNorm each picture's own statistics, as pix2pix is run,
-            instead of the running ones.
+        per_image: give a U-Net or ResNet with BatchNorm each picture's own statistics, as pix2pix
+            is run, instead of the running ones.
 
     Raises:
         InvalidCheckpoint: the file is damaged, or holds anything but tensors and plain values.

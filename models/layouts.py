@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
@@ -38,12 +38,16 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How to rename: foreign layer -> our layer; `drop_statistics` of norms that keep none."""
+    """How to rename: foreign layer -> our layer; `drop_statistics` of norms that keep none.
+
+    `added` is what the foreign state lacks, by its names.
+    """
 
     family: str
     config: dict[str, Any]
     layers: dict[str, str]
     drop_statistics: bool = False
+    added: State = field(default_factory=dict)
 
 
 def import_state(state: State, *, per_image: bool = True) -> Imported:
@@ -51,8 +55,8 @@ def import_state(state: State, *, per_image: bool = True) -> Imported:
 
     Args:
         state: the foreign state dict, without wrappers and prefixes.
-        per_image: give a U-Net with BatchNorm each picture's own statistics, as pix2pix is run,
-            instead of the running ones.
+        per_image: give a U-Net or ResNet with BatchNorm each picture's own statistics, as pix2pix
+            is run, instead of the running ones.
 
     Raises:
         UnknownLayout: names exactly the keys that are not understood, or are missing.
@@ -60,12 +64,13 @@ def import_state(state: State, *, per_image: bool = True) -> Imported:
     for name, marker, plan_for in _LAYOUTS:
         if marker in state:
             plan = plan_for(state, per_image)
-            return Imported(name, plan.family, plan.config, _renamed(state, plan, name))
+            whole = {**state, **plan.added}
+            return Imported(name, plan.family, plan.config, _renamed(whole, plan, name))
     known = ", ".join(name for name, _, _ in _LAYOUTS)
     raise UnknownLayout(f"the layout is none of {known}; not understood: {_named(state)}")
 
 
-def _resnet(state: State, _per_image: bool) -> _Plan:
+def _resnet(state: State, per_image: bool) -> _Plan:
     blocks = len({key.split(".")[1] for key in state if re.match(r"model\.\d+\.conv_block\.", key)})
     # A Dropout layer inside the blocks shifts the second convolution from 5 to 6.
     second = 6 if "model.10.conv_block.6.weight" in state and _is_conv(state, 6) else 5
@@ -79,6 +84,10 @@ def _resnet(state: State, _per_image: bool) -> _Plan:
         layers |= {f"{theirs}.1": f"{ours}.0.1", f"{theirs}.2": f"{ours}.1"}
         layers |= {f"{theirs}.{second}": f"{ours}.4.1", f"{theirs}.{second + 1}": f"{ours}.5"}
     norm = _norm(state, "model.1", "model.2")
+    biases: State = {}
+    if norm == "batch" and per_image:  # InstanceNorm is BatchNorm by the statistics of one picture
+        norm = "instance_affine"
+        biases = dict(_zero_biases(state, layers))
     config = {
         "channels_in": _side(state, "model.1.weight", 1),
         "channels_out": _side(state, f"model.{up + 7}.weight", 0),
@@ -88,7 +97,15 @@ def _resnet(state: State, _per_image: bool) -> _Plan:
         "upsampling": "transposed",
         "dropout": 0.5 if second == 6 else 0.0,
     }
-    return _Plan("cyclegan", config, layers, norm == "instance")
+    return _Plan("cyclegan", config, layers, norm.startswith("instance"), biases)
+
+
+def _zero_biases(state: State, layers: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
+    """Yield the biases that our convolutions have before an InstanceNorm, which takes them off."""
+    for norm in layers:
+        if (mean := state.get(f"{norm}.running_mean")) is not None:
+            parent, _, index = norm.rpartition(".")
+            yield f"{parent}.{int(index) - 1}.bias", torch.zeros_like(mean)
 
 
 def _is_conv(state: State, index: int) -> bool:

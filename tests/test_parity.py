@@ -163,3 +163,59 @@ def test_import_of_a_wrapped_file(tmp_path: Path) -> None:
     picture = tensors["input"] / 127.5 - 1
     stored = tensors["output_batchnorm_of_one"]
     assert_parity(loaded.module(picture)[..., ::8, ::8], stored)
+
+
+def pix2pix_resnet(blocks: int = 6, width: int = 4) -> nn.Module:
+    """Return pytorch-CycleGAN-and-pix2pix's ResNet with `--norm batch`, by its names."""
+
+    def convolved(layer: nn.Module, channels: int) -> list[nn.Module]:
+        return [layer, nn.BatchNorm2d(channels), nn.ReLU()]
+
+    def block(channels: int) -> nn.Module:
+        halves = [
+            [nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3, bias=False)] for _ in range(2)
+        ]
+        norms = [nn.BatchNorm2d(channels) for _ in range(2)]
+        residual = _Residual()
+        residual.conv_block = nn.Sequential(*halves[0], norms[0], nn.ReLU(), *halves[1], norms[1])
+        return residual
+
+    network = nn.Module()
+    network.model = nn.Sequential(
+        nn.ReflectionPad2d(3),
+        *convolved(nn.Conv2d(3, width, 7, bias=False), width),
+        *convolved(nn.Conv2d(width, 2 * width, 3, 2, 1, bias=False), 2 * width),
+        *convolved(nn.Conv2d(2 * width, 4 * width, 3, 2, 1, bias=False), 4 * width),
+        *(block(4 * width) for _ in range(blocks)),
+        *convolved(nn.ConvTranspose2d(4 * width, 2 * width, 3, 2, 1, 1, bias=False), 2 * width),
+        *convolved(nn.ConvTranspose2d(2 * width, width, 3, 2, 1, 1, bias=False), width),
+        nn.ReflectionPad2d(3),
+        nn.Conv2d(width, 3, 7),
+        nn.Tanh(),
+    )
+    return network
+
+
+class _Residual(nn.Module):
+    conv_block: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv_block(x)
+
+
+@pytest.mark.parametrize("per_image", [True, False])
+def test_a_resnet_with_batch_norm_is_run_as_pix2pix_runs_it(
+    tmp_path: Path, per_image: bool
+) -> None:
+    """By each picture's own statistics, as by its test.py without --eval, or the running ones."""
+    torch.manual_seed(0)
+    theirs = pix2pix_resnet()
+    for _ in range(3):  # statistics that are no single picture's
+        theirs.model(torch.rand(2, 3, 32, 32) * 2 - 1)
+    torch.save(theirs.state_dict(), tmp_path / "latest_net_G.pth")
+    loaded = import_foreign(tmp_path / "latest_net_G.pth", per_image=per_image)
+    picture = torch.rand(1, 3, 32, 40) * 2 - 1
+    with torch.no_grad():
+        expected = theirs.train(per_image).model(picture)
+        torch.testing.assert_close(loaded.module(picture), expected, atol=1e-4, rtol=0)
+    assert loaded.header.generator["norm"] == ("instance_affine" if per_image else "batch")
