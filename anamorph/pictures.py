@@ -48,8 +48,8 @@ class PictureFile:
 
         # Not by Image.open, which refuses 179 megapixels: who asked for a picture gets larger ones.
         Image.init()
-        kind = next(kind for kind, media in Image.MIME.items() if media == self.media_type)
-        factory, _ = Image.OPEN[kind]
+        kinds = {media: kind for kind, media in Image.MIME.items()}
+        factory, _ = Image.OPEN[kinds[self.media_type]]
         image = factory(BytesIO(self.data), "")
         image.load()
         return image

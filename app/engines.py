@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from app.compiled_cache import CompiledCache
+from app.errors import InvalidParameter
 from app.frozen import FrozenStatistics
 from app.openvino_runner import Compiler, OpenVINORunner, convert
 from models.checkpoint import LoadedGenerator
-from models.errors import InvalidCheckpoint
 from models.family import channels
 from models.openvino_core import new_core, openvino
 from models.precision import native_bfloat16
@@ -118,16 +118,16 @@ def interpolate(
     """Return the network with weights (1 - detail) * regression + detail * adversarial.
 
     Deep network interpolation (Wang et al. 2019, equation 2), which asks for two of which one was
-    trained from the other. Raises InvalidCheckpoint where the two are not of one family and
+    trained from the other. Raises InvalidParameter where the two are not of one family and
     configuration, or have nothing in common.
     """
     if (regression.family.id, regression.config) != (adversarial.family.id, adversarial.config):
-        raise InvalidCheckpoint("two networks of different configurations cannot be interpolated")
+        raise InvalidParameter("detail: networks of two configurations cannot be interpolated")
     first, second = regression.module.state_dict(), adversarial.module.state_dict()
     if _likeness(first, second) < _RELATED:
-        raise InvalidCheckpoint(
-            f"{regression.header.name} and {adversarial.header.name} were trained apart: nothing "
-            "lies between them"
+        raise InvalidParameter(
+            f"detail: {regression.header.name} and {adversarial.header.name} were trained apart, "
+            "so nothing lies between them"
         )
     mixed = {
         key: torch.lerp(first[key], value, detail) if value.is_floating_point() else value

@@ -22,10 +22,10 @@ from app.engines import (
     build_engine,
     interpolate,
 )
+from app.errors import InvalidParameter
 from app.frozen import FrozenStatistics
 from conftest import ROOT
 from models.checkpoint import Header, LoadedGenerator
-from models.errors import InvalidCheckpoint
 from models.families import family
 
 CPU = torch.device("cpu")
@@ -291,9 +291,9 @@ def test_interpolation() -> None:
 def test_interpolation_of_strangers() -> None:
     """Networks of different configurations are not interpolated, nor those trained apart."""
     wider = loaded("srgan", CONFIGS["msrresnet"][1] | {"channels": 16})
-    with pytest.raises(InvalidCheckpoint, match="interpolated"):
+    with pytest.raises(InvalidParameter, match="interpolated"):
         interpolate(loaded(*CONFIGS["msrresnet"]), wider, 0.5)
-    with pytest.raises(InvalidCheckpoint, match="trained apart"):
+    with pytest.raises(InvalidParameter, match="trained apart"):
         interpolate(*(loaded(*CONFIGS["msrresnet"]) for _ in range(2)), 0.5)
 
 
