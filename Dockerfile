@@ -33,6 +33,6 @@ USER anamorph
 VOLUME /data
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=5s --start-period=180s --retries=3 \
-    CMD ["python", "-c", "from os import environ; from urllib.request import urlopen; urlopen('http://127.0.0.1:' + environ['ANAMORPH_PORT'] + '/readyz', timeout=4)"]
+    CMD ["python", "-c", "from os import environ; from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({})).open('http://127.0.0.1:' + environ['ANAMORPH_PORT'] + '/readyz', timeout=4)"]
 ENTRYPOINT ["anamorph"]
 CMD ["serve"]

@@ -100,7 +100,8 @@ def serve(settings: Settings) -> None:
     if fault := _why_unwritable(settings.home):
         log.warning("home cannot be written to: what is to be kept will fail", error=fault)
     app = create_app(settings)
-    command = [sys.executable, "-m", "app.cli", "worker", "--until-stdin-closes"]
+    # -P: what is called `app` in the folder that the service was started in is somebody else's.
+    command = [sys.executable, "-P", "-m", "app.cli", "worker", "--until-stdin-closes"]
     worker = Supervisor(command, child_environment(settings), settings.shutdown_timeout_s)
 
     def leave() -> None:

@@ -171,6 +171,13 @@ class Settings(BaseSettings):
         0.0, ge=0, description="How long /readyz is 503 at least before the port closes."
     )
 
+    @field_validator("port", mode="before")
+    @classmethod
+    def _no_service_link(cls, given: object) -> object:
+        """Kubernetes puts the address of a Service called anamorph into ANAMORPH_PORT."""
+        is_link = isinstance(given, str) and given.startswith("tcp://")
+        return cls.model_fields["port"].default if is_link else given
+
     @field_validator("cors_origins")
     @classmethod
     def _as_browsers_send_them(cls, given: str) -> str:

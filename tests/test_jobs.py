@@ -291,10 +291,16 @@ def test_the_command_line_does_the_same(
     run("submit", *options.split(), "--set", "generator.depth=99", status=1)
 
 
-def test_a_database_that_is_away_is_told(home: Path, body: dict[str, Any]) -> None:
-    """Without its database the service answers 503 for jobs, and all the rest as ever."""
+def test_a_database_that_is_away_is_told(
+    home: Path, body: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without its database the service answers 503 for jobs, and all the rest as ever.
+
+    The log says why.
+    """
     settings = training_settings(home, database_url="postgresql://nobody@127.0.0.1:1/none")
     client = TestClient(create_app(settings))
     assert_problem(client.get(URL), 503, "jobs_unavailable")
     assert_problem(client.post(URL, json=body), 503, "jobs_unavailable")
     assert client.get("/healthz").status_code == 200
+    assert "refused" in caplog.text

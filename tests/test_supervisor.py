@@ -68,3 +68,18 @@ def test_a_worker_that_cannot_start_is_tried_again(
     with Supervisor(program(tmp_path, "sys.stdin.read()"), os.environ, 10):
         until_started(tmp_path, 1)
     assert refused
+
+
+def test_the_worker_is_ours_wherever_the_service_starts(tmp_path: Path) -> None:
+    """In a folder with a package `app` of its own, the worker is still the service's."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").write_text("raise SystemExit('another app')")
+    home = tmp_path / "home"
+    variables = {"ANAMORPH_HOME": str(home), "ANAMORPH_PORT": "0", "ANAMORPH_DEVICE": "cpu"}
+    variables["ANAMORPH_SHIPPED_WEIGHTS"] = str(home / "none")
+    script = Path(sys.executable).with_name("anamorph")
+    with subprocess.Popen([script, "serve"], cwd=tmp_path, env=os.environ | variables) as process:
+        try:
+            until(lambda: any(home.glob("workers/*.beat")), timeout_s=60)
+        finally:
+            process.terminate()

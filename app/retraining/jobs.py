@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import logging
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from typing import Any
 import sqlalchemy.exc
 from dbos import DBOS, DBOSClient, EnqueueOptions, Serializer, WorkflowStatus
 from dbos import error as dbos_errors
+from sqlalchemy.engine import make_url
 
 from app.callers import Caller
 from app.datasets.store import open_datasets
@@ -48,6 +50,15 @@ _STATES: dict[str, JobState] = {
 }
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 _POLL_S = 0.5
+_NO_DATABASE = (
+    sqlalchemy.exc.OperationalError,
+    sqlalchemy.exc.InterfaceError,
+    sqlalchemy.exc.TimeoutError,
+)
+# Of PostgreSQL's client, which otherwise waits for minutes for a host that has gone.
+_PATIENCE = {"connect_timeout": "5", "tcp_user_timeout": "10000"}  # s, ms
+
+log = logging.getLogger(__name__)
 
 
 class JobFailed(Exception):
@@ -192,7 +203,11 @@ class Jobs:
             if job.state == "cancelled":
                 database.resume_workflow(job_id, queue_name=QUEUE)
             if job.state == "failed":  # every step may run twice; the training has its own state
-                database.rewind_workflow(job_id, queue_name=QUEUE)
+                try:
+                    database.rewind_workflow(job_id, queue_name=QUEUE)
+                except dbos_errors.DBOSException:
+                    if self.get(job_id).state == "failed":
+                        raise  # else somebody was quicker
         return self.get(job_id)
 
     def using(self, dataset_id: str) -> str | None:
@@ -262,9 +277,11 @@ class Jobs:
                 if self._client is None:
                     self._client = self._connected()
             yield self._client
-        except (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError) as error:
-            if getattr(error.orig, "sqlite_errorname", None) == "SQLITE_FULL":
+        except _NO_DATABASE as error:
+            cause = getattr(error, "orig", None) or error  # without the statement's parameters
+            if getattr(cause, "sqlite_errorname", None) == "SQLITE_FULL":
                 raise StorageFull("the disk with the database of jobs is full") from error
+            log.warning("the database of jobs: %s", cause)
             raise JobsUnavailable("the database of jobs does not answer", 5) from error
 
     def _connected(self) -> DBOSClient:
@@ -287,7 +304,10 @@ class Jobs:
 def database_url(settings: Settings) -> str:
     """Return the URL of the database of jobs, whose folder is made."""
     if settings.database_url:
-        return settings.database_url
+        url = make_url(settings.database_url)
+        if url.get_backend_name() == "postgresql":
+            url = url.set(query={**_PATIENCE, **url.query})
+        return url.render_as_string(hide_password=False)
     settings.home.mkdir(parents=True, exist_ok=True)
     return f"sqlite:///{settings.home.resolve() / 'jobs.sqlite'}"
 

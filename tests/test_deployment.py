@@ -1,4 +1,4 @@
-"""A service that a proxy has put below a path, which it takes off."""
+"""A service where others put it: below a proxy's path, in Kubernetes."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ def test_links_have_the_proxys_path(tmp_path: Path) -> None:
         assert client.get("/v1/limits").status_code == 200
         assert client.post("/v1/stylize?style=no", content=encoded(photo(8, 8))).status_code == 404
         assert 'route="/v1/limits",status="200"' in client.get("/metrics").text
+
+
+def test_a_service_link_of_kubernetes_is_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Kubernetes makes of ANAMORPH_PORT for a Service of that name stops no start."""
+    monkeypatch.setenv("ANAMORPH_PORT", "tcp://10.0.0.7:8000")
+    assert Settings().port == 8000
+    monkeypatch.setenv("ANAMORPH_PORT", "80x")
+    with pytest.raises(ValidationError, match="port"):
+        Settings()
 
 
 @pytest.mark.parametrize("path", ["/", "pictures", "/a/", "//a", "/a b", "https://a.example/b"])
