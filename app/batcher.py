@@ -177,14 +177,19 @@ class Batcher:
         self._changed.set()
 
     def _make_room(self) -> None:
-        """Refuse the last picture of the account with most of them, or raise QueueFull."""
+        """Refuse the last picture of the account with most of them, or raise QueueFull.
+
+        Where all it has are parts of what was admitted before, the queue is longer for a while.
+        """
         if len(self._queue) < self.queue_limit:
             return
-        held = Counter(item.account for item in self._queue if not item.alone)
-        greedy = _greedier(held)
+        greedy = _greedier(Counter(item.account for item in self._queue))
         if not greedy:
             raise self._full(len(self._queue))
-        last = next(i for i in reversed(self._queue) if i.account == greedy and not i.alone)
+        pictures = (i for i in reversed(self._queue) if i.account == greedy and not i.alone)
+        last = next(pictures, None)
+        if last is None:
+            return
         self._remove(last)
         if not last.answer.done():
             last.answer.set_exception(self._full(len(self._queue)))

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from app.admission import Share
 from app.batcher import Done
-from app.errors import ClientLeft, QueueFull
+from app.errors import ClientLeft, DeadlineExceeded, QueueFull
 from app.memory import generating_bytes
 from app.metrics import Laps
 from app.opening import Served
@@ -190,11 +190,17 @@ async def _run_in_tiles(
 
     tile_px = service.tile_px(model.scale)
     picture = tensor[None]
-    answer = await service.in_tiler(
-        lambda: run_tiled(model.engine, picture, model.rule, model.scale, tile_px, on_device),
-        queued.needs_s,
-        stopped.set,
-    )
+    try:
+        async with asyncio.timeout(max(0.0, deadline - time.monotonic())):  # of waiting, too
+            answer = await service.in_tiler(
+                lambda: run_tiled(
+                    model.engine, picture, model.rule, model.scale, tile_px, on_device
+                ),
+                queued.needs_s,
+                stopped.set,
+            )
+    except TimeoutError:
+        raise DeadlineExceeded("no answer within deadline_s") from None
     return Done(answer, queued_s, ran_s, 1)
 
 

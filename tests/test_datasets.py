@@ -322,6 +322,28 @@ def test_a_killed_upload_is_swept(store: DatasetStore, tmp_path: Path, root: Pat
     assert list(store.root.iterdir()) == []
 
 
+def test_a_lost_contact_sheet_comes_with_the_next_upload(
+    store: DatasetStore, tmp_path: Path
+) -> None:
+    """The same pictures once more repair what is missing, the look at them too."""
+    zip_file = upload(tmp_path, pictures(""))
+    dataset, _ = store.add(zip_file, "mine", "highres")
+    dataset.contact_sheet.unlink()
+    again, _ = store.add(zip_file, "mine", "highres")
+    assert again.id == dataset.id
+    assert store.contact_sheet(dataset.id, OPERATOR)
+
+
+def test_flat_pictures_do_not_occupy_the_checker(
+    store: DatasetStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many pictures of one colour, small as files, are refused before all of them are decoded."""
+    monkeypatch.setattr("app.datasets.store._FREE_PIXELS", 1_000_000)
+    flat = {f"{n}.png": encoded(Image.new("1", (1000, 1000 + n))) for n in range(8)}
+    with pytest.raises(InvalidDataset, match="too many pixels"):
+        store.add(upload(tmp_path, flat), "mine", "highres")
+
+
 def test_the_contact_sheet_shows_every_part(store: DatasetStore, tmp_path: Path) -> None:
     """The contact sheet is a PNG with a row for each part, at most 12 pictures wide."""
     dataset, _ = store.add(upload(tmp_path, pictures("A/", "B/", count=20)), "mine", "unpaired")

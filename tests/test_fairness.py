@@ -124,6 +124,29 @@ def test_a_full_queue_has_room_for_others() -> None:
     asyncio.run(scenario())
 
 
+def test_parts_of_what_was_admitted_shut_nobody_out() -> None:
+    """Where one account's faces fill the queue, another's picture has room beyond its limit."""
+
+    async def scenario() -> None:
+        engine, batcher = Doubler(), await opened(max_batch=1, queue_limit=4)
+        engine.gate.clear()
+        with on_account(FLOOD):
+            faces = [asyncio.create_task(batcher.submit(engine, picture(0), 60))]
+            await until(lambda: engine.entered == 1)
+            faces += [asyncio.create_task(batcher.call(lambda: None, 60)) for _ in range(6)]
+            await until(lambda: batcher.depth == 6)
+        with on_account(SLOW):
+            slow = asyncio.create_task(batcher.submit(engine, picture(7, side=8), 60))
+            await until(lambda: batcher.depth == 7)
+        with on_account(FLOOD), pytest.raises(QueueFull):
+            await batcher.submit(engine, picture(9), 5)
+        engine.gate.set()
+        await asyncio.gather(slow, *faces)
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
 def test_an_account_leaves_memory_to_others() -> None:
     """Whoever holds some of the memory already leaves an eighth; alone and first, all is theirs."""
     budget = Budget(800)

@@ -11,6 +11,7 @@ A dataset appears by one rename, whole or not at all, so several processes can s
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 
 _ID = re.compile("[0-9a-f]{16}")
 _UNKNOWN = "there is no such dataset"
+# A photo has some 10 pixels a byte. One colour has thousands, and takes as long to decode.
+_MAX_PIXELS_PER_BYTE, _FREE_PIXELS = 200, 2_000_000_000
 
 
 def open_datasets(settings: Settings) -> DatasetStore:
@@ -103,12 +106,17 @@ class DatasetStore:
             if sound := self._sound(dataset.id):
                 return sound, False
             self._write(dataset, built)
+            damaged = incoming / "damaged"
             if dataset.folder.exists():
-                dataset.folder.rename(incoming / "damaged")
+                dataset.folder.rename(damaged)
             try:
                 built.rename(dataset.folder)
-            except OSError:  # another process was quicker with the same pictures
-                return self._read(dataset.id), False
+            except OSError as error:
+                if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+                    return self._read(dataset.id), False  # another process was quicker
+                if damaged.exists():
+                    damaged.rename(dataset.folder)
+                raise
             return dataset, True
 
     def get(self, id: str, caller: Caller) -> Dataset:  # noqa: A002
@@ -152,10 +160,14 @@ class DatasetStore:
         if user := using(id):
             raise DatasetInUse(f"dataset {id} is in use by the training job {user}")
         with self.incoming() as incoming:
+            gone = incoming / "deleted"
             try:
-                folder.rename(incoming / "deleted")
+                folder.rename(gone)
             except FileNotFoundError as error:  # by another request
                 raise DatasetNotFound(_UNKNOWN) from error
+            if user := using(id):  # submitted just before
+                gone.rename(folder)
+                raise DatasetInUse(f"dataset {id} is in use by the training job {user}")
 
     def incoming(self) -> AbstractContextManager[Path]:
         """Give a new folder on the datasets' disk; it is removed at the end, or after a kill."""
@@ -194,17 +206,26 @@ class DatasetStore:
         with contextlib.suppress(DatasetNotFound, InvalidDataset):
             dataset = self._read(id)
             dataset.verify()
-            return dataset
+            return dataset if dataset.contact_sheet.is_file() else None
         return None
 
     def _measure(self, files: Mapping[str, Path]) -> tuple[dict[str, Size], dict[str, str]]:
         """Decode every picture, as training will; return sizes, and why others are unusable."""
         sizes: dict[str, Size] = {}
         unusable: dict[str, str] = {}
+        files_bytes = pixels = 0
         for name, path in files.items():
             self._pause()
+            data = path.read_bytes()
+            files_bytes += len(data)
+            if pixels > _FREE_PIXELS + _MAX_PIXELS_PER_BYTE * files_bytes:
+                raise InvalidDataset(
+                    "the pictures have too many pixels for files as small as these"
+                )
             try:
-                height, width = images.decode(path.read_bytes(), self._image_limits).rgb.shape[:2]
+                header = images.read_header(data, self._image_limits)
+                pixels += header.height * header.width
+                height, width = images.decode(data, self._image_limits).rgb.shape[:2]
             except ImageError as error:
                 unusable[name] = str(error)
                 continue
