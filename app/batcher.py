@@ -117,12 +117,18 @@ class Batcher:
             self._changed.set()
 
     async def submit(
-        self, engine: Forward, image: Tensor, deadline_s: float, cost_s: float | None = None
+        self,
+        engine: Forward,
+        image: Tensor,
+        deadline_s: float,
+        cost_s: float | None = None,
+        unused: Callable[[], None] = lambda: None,
     ) -> Done[Tensor]:
         """Return the engine's answer (D, sH, sW) for one picture (C, H, W).
 
-        `cost_s` is the time it is thought to take; by default what others took. Raises QueueFull,
-        at once or when another account needs the place, DeadlineExceeded after `deadline_s`, and
+        `cost_s` is the time it is thought to take; by default what others took. `unused` is called
+        where the picture leaves the queue, late or cancelled, before it ran. Raises QueueFull, at
+        once or when another account needs the place, DeadlineExceeded after `deadline_s`, and
         NotReady when stopping.
         """
 
@@ -132,7 +138,7 @@ class Batcher:
         self._make_room()
         # The item's closure keeps the engine alive, so its id cannot be used twice meanwhile.
         key = (id(engine), *image.shape)
-        return await self._enqueue(key, run, image, deadline_s, cost_s)
+        return await self._enqueue(key, run, image, deadline_s, cost_s, unused)
 
     async def call(
         self, work: Callable[[], T], deadline_s: float, cost_s: float | None = None
@@ -152,6 +158,7 @@ class Batcher:
         argument: Any,
         deadline_s: float,
         cost_s: float | None,
+        unused: Callable[[], None] = lambda: None,
         *,
         alone: bool = False,
     ) -> Done[Any]:
@@ -170,6 +177,7 @@ class Batcher:
         finally:
             if item in self._queue:
                 self._remove(item)
+                unused()
 
     def _remove(self, item: _Item) -> None:
         self._queue.remove(item)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -119,6 +120,7 @@ async def _run(
         whole = model.view.small or answered <= service.settings.whole_pixels
         tile_px = service.tile_px(model.scale)
         foreseen_s = model.pace.seconds(math.prod(model.rule.padded(*seen_size)))
+        queued = None
         if not whole:
             pixels = work_pixels(*seen_size, tile_px, model.rule)
             queued = held.enter_context(service.large_queue.join(model.pace, pixels))
@@ -134,21 +136,8 @@ async def _run(
         seen, tensor = await service.in_codecs(lambda: _look(picture.rgb, model, padded=whole))
     laps.end("decode")
 
-    service.rates.require_compute()
-    service.rates.charge(foreseen_s)
-    try:
-        if whole:
-            done: Done[Any] = await service.batcher.submit(
-                model.engine, tensor, deadline - time.monotonic(), foreseen_s
-            )
-            tiles = 1
-        else:
-            done = await _run_in_tiles(service, model, tensor, deadline, queued)
-            tiles = tile_count(*model.view.size(height, width), tile_px, model.rule)
-    except QueueFull:
-        service.rates.charge(-foreseen_s)  # nothing was computed
-        raise
-
+    done = await _compute(service, model, tensor, deadline, foreseen_s, queued)
+    tiles = 1 if whole else tile_count(*model.view.size(height, width), tile_px, model.rule)
     laps.note(queue=done.queued_s, forward=done.ran_s)
     del tensor  # four bytes a channel of a large picture
 
@@ -166,6 +155,32 @@ async def _run(
         compute=f"{model.compute}; tiles={tiles}; batch={done.batch_size}",
         seconds=laps.seconds,
     )
+
+
+async def _compute(
+    service: Service,
+    model: Served,
+    tensor: Tensor,
+    deadline: float,
+    foreseen_s: float,
+    queued: QueuedPicture | None,
+) -> Done[Any]:
+    """Run the network, in tiles where the picture is `queued`; what did not run costs nothing."""
+    service.rates.require_compute()
+    service.rates.charge(foreseen_s)
+    refund = partial(service.rates.charge, -foreseen_s)
+    if queued is None:
+        left_s = deadline - time.monotonic()
+        try:
+            return await service.batcher.submit(model.engine, tensor, left_s, foreseen_s, refund)
+        except QueueFull:
+            refund()
+            raise
+    try:
+        return await _run_in_tiles(service, model, tensor, deadline, queued)
+    except BaseException:
+        service.rates.charge(-foreseen_s * queued.left)
+        raise
 
 
 async def _run_in_tiles(

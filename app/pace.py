@@ -57,13 +57,18 @@ class QueuedPicture:
     """One large picture in the queue, whose it is, and the pixels it still has to run."""
 
     def __init__(self, pace: Pace, pixels: int) -> None:
-        self._pace, self._pixels = pace, pixels
+        self._pace, self._pixels, self._all = pace, pixels, pixels
         self.account = current_account().name
 
     @property
     def needs_s(self) -> float:
         """The time it still takes."""
         return self._pace.seconds(self._pixels)
+
+    @property
+    def left(self) -> float:
+        """The share of it that has not run, 0 to 1."""
+        return self._pixels / self._all
 
     def advance(self, pixels: int, seconds: float) -> None:
         """Tell that `pixels` were run, in `seconds`."""

@@ -43,6 +43,27 @@ async def opened(max_batch: int = 4, max_wait_ms: float = 20, queue_limit: int =
     return batcher
 
 
+def test_who_leaves_the_queue_has_used_nothing() -> None:
+    """A picture that is late before it runs says so; one that ran, or runs, does not."""
+
+    async def scenario() -> None:
+        engine, batcher = Doubler(), await opened(max_batch=1)
+        engine.gate.clear()
+        unused: list[str] = []
+        running = asyncio.create_task(
+            batcher.submit(engine, picture(0), 60, unused=lambda: unused.append("running"))
+        )
+        await until(lambda: engine.entered == 1)
+        with pytest.raises(DeadlineExceeded):
+            await batcher.submit(engine, picture(1), 0.05, unused=lambda: unused.append("late"))
+        engine.gate.set()
+        await running
+        assert unused == ["late"]
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 -- conditions of another thread
