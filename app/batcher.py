@@ -181,7 +181,8 @@ class Batcher:
 
     def _remove(self, item: _Item) -> None:
         self._queue.remove(item)
-        self._order.withdraw(item.account, item.cost_s)
+        self._order.withdraw(item, item.cost_s, self._queue)
+        self._queue.sort(key=lambda other: other.tag)
         self._changed.set()
 
     def _make_room(self) -> None:

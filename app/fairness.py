@@ -11,10 +11,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from app.accounts import current_account
+
+
+class Tagged(Protocol):
+    """Work that waits for its turn."""
+
+    account: str
+    tag: float
 
 
 class FairOrder:
@@ -35,16 +43,20 @@ class FairOrder:
         self._now = max(self._now, tag)
         self._ends = {account: end for account, end in self._ends.items() if end > self._now}
 
-    def withdraw(self, account: str, cost: float) -> None:
-        """Tell that tagged work will never begin: it counts for nothing."""
-        if account in self._ends:
-            self._ends[account] -= cost
+    def withdraw(self, gone: Tagged, cost: float, queued: Iterable[Tagged]) -> None:
+        """Tell that tagged work will never begin: what is `queued` of its account moves up."""
+        if gone.account in self._ends:
+            self._ends[gone.account] -= cost
+        for other in queued:
+            if other.account == gone.account and other.tag > gone.tag:
+                other.tag = max(self._now, other.tag - cost)
 
 
 @dataclass(order=True, slots=True)
 class _Waiting:
     tag: float
     number: int
+    account: str = field(compare=False)
     admitted: asyncio.Future[None] = field(compare=False)
 
 
@@ -73,7 +85,7 @@ class FairGate:
             self._leave()
 
     async def _wait(self, account: str, tag: float, cost: float) -> None:
-        waiting = _Waiting(tag, next(self._numbers), asyncio.Future())
+        waiting = _Waiting(tag, next(self._numbers), account, asyncio.Future())
         self._waiting.append(waiting)
         try:
             await waiting.admitted
@@ -81,9 +93,9 @@ class FairGate:
             if not waiting.admitted.cancelled():
                 self._leave()  # admitted and cancelled at once
                 raise
-            self._order.withdraw(account, cost)
             with contextlib.suppress(ValueError):
                 self._waiting.remove(waiting)
+            self._order.withdraw(waiting, cost, self._waiting)
             raise
 
     def _leave(self) -> None:

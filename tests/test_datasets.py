@@ -29,7 +29,7 @@ from models import data as training_data
 from models.errors import InvalidDataset
 from models.evaluation.data import upscale_test_pictures
 from models.pictures import Pictures, read_picture, reduced
-from models.recipe import Data
+from models.recipe import Data, HighResolutionData
 from test_archives import zipped
 from tiny import encoded
 
@@ -210,7 +210,8 @@ def test_pictures_that_are_in_two_parts_are_told(store: DatasetStore, tmp_path: 
 def test_photos_too_small_for_upscalers_are_told(store: DatasetStore, tmp_path: Path) -> None:
     """Photos below the crop that upscalers learn from by default bring a warning."""
     dataset, _ = store.add(upload(tmp_path, pictures("")), "mine", "highres")
-    assert any("a side below 96 pixels" in told for told in dataset.warnings)
+    crop_px = HighResolutionData.model_fields["crop_px"].default
+    assert any(f"a side below {crop_px} pixels" in told for told in dataset.warnings)
 
 
 def test_content_is_the_identity(store: DatasetStore, tmp_path: Path) -> None:

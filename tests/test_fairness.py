@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,14 @@ from test_server import STYLIZE, Server
 from tiny import MODELS, encoded, photo, publish_models, tiny_settings
 
 FLOOD, SLOW = Account("flood"), Account("slow")
+
+
+@dataclass
+class Work:
+    """What waits for its turn."""
+
+    account: str
+    tag: float
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.floats(0.1, 9)), min_size=2, max_size=80))
@@ -60,9 +69,11 @@ def test_who_comes_anew_is_next_and_saves_nothing_up() -> None:
     assert min([*waiting, *slow]) == slow[0]
     assert sorted(slow + waiting)[1:3] == [slow[1], waiting[0]]
     order.begin(slow[0])
-    order.withdraw("slow", 1)
-    order.withdraw("slow", 1)
-    assert order.tag("slow", 1) == slow[1]  # what left the queue counts for nothing
+    first, second = (Work("slow", tag) for tag in slow[1:])
+    order.withdraw(first, 1, [second])
+    assert second.tag == slow[1]  # what left the queue counts for nothing, and the next moves up
+    order.withdraw(second, 1, [])
+    assert order.tag("slow", 1) == slow[1]
 
 
 def test_a_gate_lets_accounts_in_by_turns() -> None:

@@ -15,7 +15,6 @@ from pathlib import PurePosixPath
 from typing import Literal, NamedTuple
 
 from models.errors import InvalidDataset
-from models.recipe import HighResolutionData
 
 Kind = Literal["paired", "unpaired", "highres", "style"]
 Size = tuple[int, int]  # height, width
@@ -33,7 +32,7 @@ _FEW_PICTURES, _SHOWN_REASONS = 20, 3
 _MAX_TEST, _TEST_SHARE = 50, 10
 _MIN_PAIRS_FOR_KID = 6  # for unpaired data, where nothing else is measured, MIN_TEST
 _MAX_NAME_BYTES = 200
-_CROP_PX: int = HighResolutionData.model_fields["crop_px"].default
+_CROP_PX = 96  # of upscalers' trainings, unless asked for another
 
 _FOLDER = re.compile(r"(?:(train)(?:ing)?|(test)(?:ing)?|(val)(?:id(?:ation)?)?)?[ _-]?([ab])?")
 
