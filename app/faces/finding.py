@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
 
 from models import images
 from models.faces.alignment import Alignment
-from models.faces.detection import Box, Face, Look, look_around, overlap, search
+from models.faces.detection import Box, Face, Look, go_on, look_around, overlap, search
 from models.images import Pixels
 
 if TYPE_CHECKING:
@@ -34,25 +34,13 @@ async def find_faces(service: Service, rgb: Pixels, deadline: float) -> list[Fac
     """
     detector = await service.detector()
     searching = search(*rgb.shape[:2])
-    look = next(searching)
-    while True:
-        seen = await service.in_codecs(partial(look.take, rgb))
+    step: Look | list[Face] = next(searching)
+    while isinstance(step, Look):
+        seen = await service.in_codecs(partial(step.take, rgb))
         found = await _on_device(service, partial(detector.look, seen), deadline)
         # In a thread, as telling thousands of faces once takes a while.
-        next_or_all = await service.in_codecs(partial(_go_on, searching, found))
-        if isinstance(next_or_all, list):
-            return next_or_all
-        look = next_or_all
-
-
-def _go_on(
-    searching: Generator[Look, list[Face], list[Face]], found: list[Face]
-) -> Look | list[Face]:
-    """Return what to look at next or, at the end, all faces: no future can hold a StopIteration."""
-    try:
-        return searching.send(found)
-    except StopIteration as ended:
-        return cast("list[Face]", ended.value)
+        step = await service.in_codecs(partial(go_on, searching, found))
+    return step
 
 
 async def find_faces_in(

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -113,25 +113,26 @@ class Look:
         return np.stack((x, y), axis=1) / self.scale + (self.left, self.top)
 
 
+Search: TypeAlias = Generator[Look, list[Face], list[Face]]
+
+
 class Detector(ABC):
     """Finds faces; the same picture always has the same ones, in the same order."""
 
     def __call__(self, rgb: Pixels) -> list[Face]:
         """Return the faces of a picture uint8 (H, W, 3) of any size, the surest first."""
         searching = search(*rgb.shape[:2])
-        look = next(searching)
-        while True:
-            try:
-                look = searching.send(self.look(look.take(rgb)))
-            except StopIteration as ended:
-                return cast("list[Face]", ended.value)
+        step: Look | list[Face] = next(searching)
+        while isinstance(step, Look):
+            step = go_on(searching, self.look(step.take(rgb)))
+        return step
 
     @abstractmethod
     def look(self, rgb: Pixels) -> list[Face]:
         """Return the upright faces of a picture of moderate size, uint8 (H, W, 3)."""
 
 
-def search(height: int, width: int) -> Generator[Look, list[Face], list[Face]]:
+def search(height: int, width: int) -> Search:
     """Yield what to look at in a picture of that size; take the faces seen, return all at last.
 
     Where no face is sure, a sure one is looked for in the picture turned: it may lie on its side.
@@ -145,6 +146,14 @@ def search(height: int, width: int) -> Generator[Look, list[Face], list[Face]]:
             look = replace(overview, turns=turns)
             found += [(look, look.place(face)) for face in (yield look) if not face.uncertain]
     return _told_once(found, height, width)
+
+
+def go_on(searching: Search, seen: list[Face]) -> Look | list[Face]:
+    """Return what to look at next or, at the end, all faces: no future can hold a StopIteration."""
+    try:
+        return searching.send(seen)
+    except StopIteration as ended:
+        return cast("list[Face]", ended.value)
 
 
 def open_detector(device: torch.device, yunet: Path | None = None) -> Detector:
