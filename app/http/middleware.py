@@ -8,14 +8,12 @@ import time
 import uuid
 
 import structlog
-from fastapi.routing import iter_route_contexts
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.error_codes import INTERNAL
 from app.errors import NotReady
-from app.http.paths import path_of
+from app.http.paths import path_of, routes_at
 from app.http.problem_response import CODE
 from app.http.problems import problem, problem_of
 from app.metrics import Metrics
@@ -88,9 +86,8 @@ class Observe:
 
 def _template(scope: Scope) -> str:
     """Return the template of the path's route, also of a request refused before it was routed."""
-    known = iter_route_contexts(scope["app"].routes)
-    here = (each for each in known if each.matches(scope)[0] is not Match.NONE)
-    return getattr(scope.get("route") or next(here, None), "path", None) or "unmatched"
+    route = scope.get("route") or next(routes_at(scope), None)
+    return getattr(route, "path", "unmatched")
 
 
 class TellFailures:

@@ -14,13 +14,12 @@ import torch
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from app import errors
 from app.error_codes import OUT_OF_MEMORY, Kind, kind_of
-from app.http.paths import path_of
+from app.http.paths import routes_at
 from app.http.problem_response import ProblemResponse
 from models import errors as model_errors
 from models.errors import AnamorphError
@@ -94,10 +93,4 @@ def install(app: FastAPI) -> None:
 
 def _methods_at(request: Request) -> set[str]:
     """Return what all routes of the path take; Starlette tells those of the first alone."""
-    path = path_of(request.scope)
-    return {
-        method
-        for route in iter_route_contexts(request.app.routes)
-        if (pattern := getattr(route, "path_regex", None)) and pattern.match(path)
-        for method in route.methods or ()
-    }
+    return {method for route in routes_at(request.scope) for method in route.methods or ()}
