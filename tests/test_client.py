@@ -163,6 +163,7 @@ def test_a_method_takes_what_its_route_takes(build, params, besides: set[str]) -
     ("record", "schema"),
     [
         (records.Limits, service_schemas.ServiceLimits),
+        (records.Readiness, service_schemas.Readiness),
         (records.Model, models_schemas.ModelSummary),
         (records.ModelDetails, models_schemas.ModelDetails),
         (records.Version, models_schemas.VersionSummary),

@@ -7,7 +7,6 @@ const CONTROLS = {
   strength: () => slider("strength", "Strength", 1, (value) => `${Math.round(value * 100)} %`),
   keep_colors: () => check("keep_colors", "Keep the photo's colours"),
   scale_4: () => scale(4),
-  scale_3: () => scale(3),
   scale_2: () => scale(2),
   detail: () => detail(),
   method: () =>
