@@ -14,8 +14,8 @@ from app.callers import OPERATOR
 from app.datasets.store import DatasetStore
 from app.errors import DatasetNotFound
 from app.retraining import training_job
+from app.retraining.failures import JobFailed
 from app.retraining.job_folder import JobFolder
-from app.retraining.jobs import JobFailed
 from app.retraining.training_job import Paused, TrainingJob
 from app.retraining.training_requests import recipe_of
 from app.schemas.training import TrainingRequest

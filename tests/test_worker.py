@@ -187,13 +187,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_job_outlives_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
-    """With room again it goes on, even where there was none to record that it had failed."""
+    """With room again it has its turn, even where there was none to record that it had failed."""
     home = Home(small_disk)
     home.log_file = tmp_path / "log"
     try:
         home.start("worker")
         job = home.jobs.submit(tiny_request(home.dataset, name="full", steps=60), OPERATOR)
         until(lambda: home.step(job) >= 3)
+        later = home.jobs.submit(tiny_request(home.dataset, name="later", steps=10**6), OPERATOR)
         filler = (small_disk / "filler").open("wb", buffering=0)
         with filler, contextlib.suppress(OSError):
             while filler.write(bytes(4096)):
@@ -203,6 +204,9 @@ def test_a_job_outlives_a_full_disk(small_disk: Path, tmp_path: Path) -> None:
         if (error := home.jobs.get(job.id).error) is not None:
             assert error.code == "disk_full"
             home.jobs.resume(job.id)
+        until(lambda: home.jobs.get(later.id).state == "running")
+        until(lambda: home.jobs.get(job.id).state == "queued")
+        home.jobs.cancel(later.id)
         assert home.until_ended(job).state == "succeeded", home.log()
     finally:
         home.close()

@@ -1,43 +1,36 @@
-"""Training jobs: submitted, found, cancelled and resumed. The only client of DBOS.
+"""Training jobs: submitted, found, cancelled and resumed.
 
 DBOS's tables say which jobs there are and who has them; what a job did lies in its folder.
-The database is an SQLite file in the home, or PostgreSQL, where workers on several machines share
-one queue. The API only enqueues; `app.retraining.worker` runs.
+The API only enqueues; `app.retraining.worker` runs.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
-import json
-import logging
-import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import sqlalchemy.exc
-from dbos import DBOS, DBOSClient, EnqueueOptions, Serializer, WorkflowStatus
+from dbos import EnqueueOptions, WorkflowStatus
 from dbos import error as dbos_errors
-from sqlalchemy.engine import make_url
 
 from app.callers import Caller
 from app.datasets.store import open_datasets
 from app.error_codes import INTERNAL
-from app.errors import JobConflict, JobNotFound, JobsUnavailable, StorageFull
+from app.errors import JobConflict, JobNotFound
 from app.installation import open_registry
+from app.retraining.failures import JobFailed
+from app.retraining.job_database import QUEUE, JobDatabase
 from app.retraining.job_folder import JobFolder
 from app.retraining.training_requests import recipe_of
 from app.schemas.training import JobError, JobState, TrainingRequest
 from app.settings import Settings
 from app.visible import name_taken, owner_of_next
 
-APPLICATION = "anamorph"
 WORKFLOW = "train"
-QUEUE = "training"
 # Raised when the steps of a job change, so that no worker goes on with another's half-done job.
 WORKFLOW_VERSION = "1"
 
@@ -49,41 +42,6 @@ _STATES: dict[str, JobState] = {
     "CANCELLED": "cancelled",
 }
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
-_POLL_S = 0.5
-_NO_DATABASE = (
-    sqlalchemy.exc.OperationalError,
-    sqlalchemy.exc.InterfaceError,
-    sqlalchemy.exc.TimeoutError,
-)
-# Of PostgreSQL's client, which otherwise waits for minutes for a host that has gone.
-_PATIENCE = {"connect_timeout": "5", "tcp_user_timeout": "10000"}  # s, ms
-
-log = logging.getLogger(__name__)
-
-
-class JobFailed(Exception):
-    """What a job ended with: a stable code and a text to be shown."""
-
-    def __init__(self, code: str, detail: str) -> None:
-        super().__init__(detail)
-        self.code, self.detail = code, detail
-
-
-class JsonSerializer(Serializer):
-    """Keeps the database free of pickles, whose reading would run code."""
-
-    def serialize(self, data: Any) -> str:
-        if isinstance(data, BaseException):
-            failed = data if isinstance(data, JobFailed) else JobFailed(INTERNAL.code, "")
-            data = {"$failed": [failed.code, failed.detail]}
-        return json.dumps(data)
-
-    def deserialize(self, serialized_data: str) -> Any:
-        data = json.loads(serialized_data)
-        return JobFailed(*data["$failed"]) if isinstance(data, dict) and "$failed" in data else data
-
-    def name(self) -> str:
-        return "anamorph_json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +82,7 @@ class Jobs:
         self._settings = settings
         self._registry = open_registry(settings)
         self._datasets = open_datasets(settings)
-        self._client: DBOSClient | None = None
-        self._opening = threading.Lock()
+        self._database = JobDatabase(settings)
 
     def submit(
         self,
@@ -161,8 +118,8 @@ class Jobs:
         }
         tables = request.model_dump(mode="json"), recipe.model_dump(mode="json"), owners
         try:
-            with self._database() as database:
-                database.enqueue(options, *tables)
+            with self._database.client() as client:
+                client.enqueue(options, *tables)
         except dbos_errors.DBOSWorkflowIDInUseError:
             known = self._find(job_id)
             if known is None:
@@ -187,8 +144,8 @@ class Jobs:
     def cancel(self, job_id: str) -> Job:
         """Cancel a job that has not ended; one that has stays as it is. Raises JobNotFound."""
         if not self.get(job_id).ended:
-            with self._database() as database:
-                database.cancel_workflow(job_id)
+            with self._database.client() as client:
+                client.cancel_workflow(job_id)
         return self.get(job_id)
 
     def resume(self, job_id: str) -> Job:
@@ -199,16 +156,22 @@ class Jobs:
         job = self.get(job_id)
         if job.state == "succeeded":
             raise JobConflict("the job has succeeded; submit another one with this model as base")
-        with self._database() as database:
+        with self._database.client() as client:
             if job.state == "cancelled":
-                database.resume_workflow(job_id, queue_name=QUEUE)
+                client.resume_workflow(job_id, queue_name=QUEUE)
             if job.state == "failed":  # every step may run twice; the training has its own state
                 try:
-                    database.rewind_workflow(job_id, queue_name=QUEUE)
+                    client.rewind_workflow(job_id, queue_name=QUEUE)
                 except dbos_errors.DBOSException:
                     if self.get(job_id).state == "failed":
                         raise  # else somebody was quicker
         return self.get(job_id)
+
+    def put_back(self, job_id: str, worker: str) -> None:
+        """Queue a job again that runs as `worker`'s, by its word no longer; else leave it."""
+        if self.owner(job_id) == worker:
+            with self._database.client() as client:
+                client.resume_workflow(job_id, queue_name=QUEUE)
 
     def using(self, dataset_id: str) -> str | None:
         """Return the id of a job that waits for this dataset or trains on it, if there is one."""
@@ -248,14 +211,12 @@ class Jobs:
 
     def connect(self) -> None:
         """Make the tables and the queue now rather than at the first call."""
-        with self._database():
+        with self._database.client():
             pass
 
     def close(self) -> None:
         """Disconnect."""
-        if self._client:
-            self._client.destroy()
-            self._client = None
+        self._database.close()
 
     def _find(self, job_id: str) -> Job | None:
         rows = self._rows(workflow_ids=[job_id], name=WORKFLOW)
@@ -267,49 +228,8 @@ class Jobs:
         return {row.workflow_id: position for position, row in enumerate(rows, 1)}
 
     def _rows(self, **filters: Any) -> Sequence[WorkflowStatus]:
-        with self._database() as database:
-            return database.list_workflows(**filters)
-
-    @contextlib.contextmanager
-    def _database(self) -> Iterator[DBOSClient]:
-        try:
-            with self._opening:
-                if self._client is None:
-                    self._client = self._connected()
-            yield self._client
-        except _NO_DATABASE as error:
-            cause = getattr(error, "orig", None) or error  # without the statement's parameters
-            if getattr(cause, "sqlite_errorname", None) == "SQLITE_FULL":
-                raise StorageFull("the disk with the database of jobs is full") from error
-            log.warning("the database of jobs: %s", cause)
-            raise JobsUnavailable("the database of jobs does not answer", 5) from error
-
-    def _connected(self) -> DBOSClient:
-        try:
-            url = database_url(self._settings)
-        except OSError as error:
-            full = StorageFull.of(error)
-            raise full or JobsUnavailable("the database of jobs has no folder", 5) from error
-        DBOS.migrate(url)
-        client = DBOSClient(
-            system_database_url=url,
-            serializer=JsonSerializer(),
-            application_name=APPLICATION,
-            retry_connection_errors=False,  # a request is better refused than kept for ever
-        )
-        client.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=_POLL_S)
-        return client
-
-
-def database_url(settings: Settings) -> str:
-    """Return the URL of the database of jobs, whose folder is made."""
-    if settings.database_url:
-        url = make_url(settings.database_url)
-        if url.get_backend_name() == "postgresql":
-            url = url.set(query={**_PATIENCE, **url.query})
-        return url.render_as_string(hide_password=False)
-    settings.home.mkdir(parents=True, exist_ok=True)
-    return f"sqlite:///{settings.home.resolve() / 'jobs.sqlite'}"
+        with self._database.client() as client:
+            return client.list_workflows(**filters)
 
 
 def _same(known: Job, request: TrainingRequest) -> Job:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import shutil
 import time
@@ -12,22 +11,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import structlog
 import torch
 
 from app.callers import OPERATOR
 from app.datasets.store import open_datasets
-from app.error_codes import INTERNAL, OUT_OF_MEMORY, kind_of
 from app.installation import choose_device, code_version, open_cache, open_registry
 from app.opening import open_version
+from app.retraining.failures import JobFailed, failure_of
 from app.retraining.job_folder import JobFolder
-from app.retraining.jobs import JobFailed
 from app.retraining.training_requests import model_key
 from app.schemas.training import TrainingRequest
 from app.settings import Settings
 from app.visible import name_taken
 from models.checkpoint import amend_card
-from models.errors import AnamorphError, InvalidCheckpoint, ModelNotFound
+from models.errors import InvalidCheckpoint, ModelNotFound
 from models.evaluation.gate import gate
 from models.files import write_atomically
 from models.recipe import Recipe, parse_recipe
@@ -42,11 +39,6 @@ _WARM_UP_STEPS = 3
 _MEASURED_S = 20.0
 _PROGRESS_EVERY_S = 1.0
 _STARTS_WITHOUT_CHECKPOINT = 5
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_DISK_FULL_TEXTS = tuple(f"os error {number})" for number in sorted(_DISK_FULL))
-_NO_MEMORY_TEXT = "can't allocate memory"  # of torch on a CPU, in a plain RuntimeError
-
-log = structlog.get_logger()
 
 
 class Paused(BaseException):
@@ -340,17 +332,3 @@ class TrainingJob:
             raise
         except Exception as error:
             raise failure_of(error) from error
-
-
-def failure_of(error: Exception) -> JobFailed:
-    """Return what people are told of an error; one that nobody foresaw is in the log alone."""
-    if isinstance(error, AnamorphError):
-        return JobFailed(kind_of(error).code, str(error))
-    exhausted = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    if exhausted or _NO_MEMORY_TEXT in str(error):
-        return JobFailed(OUT_OF_MEMORY.code, "smaller pictures or batches need less memory")
-    number = error.errno if isinstance(error, OSError) else None
-    if number in _DISK_FULL or str(error).endswith(_DISK_FULL_TEXTS):
-        return JobFailed("disk_full", "make room and resume the job; its last checkpoint is kept")
-    log.error("a job failed", exc_info=error)
-    return JobFailed(INTERNAL.code, "")

@@ -21,17 +21,10 @@ from dbos import DBOS
 from filelock import FileLock, Timeout
 
 from app.installation import choose_device
+from app.retraining.failures import JobFailed
+from app.retraining.job_database import APPLICATION, QUEUE, JsonSerializer, database_url
 from app.retraining.job_folder import JobFolder
-from app.retraining.jobs import (
-    APPLICATION,
-    QUEUE,
-    WORKFLOW,
-    WORKFLOW_VERSION,
-    JobFailed,
-    Jobs,
-    JsonSerializer,
-    database_url,
-)
+from app.retraining.jobs import WORKFLOW, WORKFLOW_VERSION, Jobs
 from app.retraining.liveness import BEAT_S, DEAD_AFTER_S, Periodically, Watch, WorkerName
 from app.schemas.training import TrainingRequest
 from app.settings import Settings
@@ -107,15 +100,15 @@ class Worker:
     def _revive(self, mine: set[str]) -> None:
         """Put a job of ours back into the queue whose end could not be recorded.
 
-        On a full disk, say: it counts as running then, nobody works on it, and no other begins.
+        On a full disk, say: it counts as running then, and nobody works on it.
         """
         now = time.monotonic()
         since = {job: self._unrecorded_since.get(job, now) for job in mine - self._at_work}
         self._unrecorded_since = since
-        if any(now - at >= DEAD_AFTER_S for at in since.values()) and not self._at_work:
-            log.warning("a job ended unrecorded and is taken up again", jobs=sorted(since))
-            DBOS._recover_pending_workflows([str(self._name)])  # noqa: SLF001 -- as in _beat
-            self._unrecorded_since = {}
+        for job in [job for job, at in since.items() if now - at >= DEAD_AFTER_S]:
+            log.warning("a job ended unrecorded and is queued again", job=job)
+            self._jobs.put_back(job, str(self._name))
+            del since[job]
 
     def _train(
         self,
