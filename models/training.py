@@ -15,26 +15,21 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from models.checkpoint import load_generator
-from models.data import open_samples, style_image
+from models.beginning import build_objective, check_same_training, start_from
+from models.data import open_samples
 from models.distributed import any_rank, average_gradients, process_group
-from models.errors import DivergedTraining, InvalidRecipe
+from models.errors import DivergedTraining
 from models.families import FAMILIES
-from models.family import same_network
 from models.files import remove_leftovers
-from models.objective import Objective
 from models.optimization import Muon, adam, rate_factor, restore
 from models.precision import autocast
 from models.publication import publish
-from models.recipe import ContentData, Recipe
+from models.recipe import Recipe
 from models.reports import Reports
 from models.sampling import Sample, batches
 from models.state import load_state, save_state
 
 STATE_FILE = "state.safetensors"
-_FIXED = ("family", "generator", "objective", "seed", "initial")
-_FIXED_TRAINING = ("optimizer", "betas")
-"""Keys of a recipe that must be those of the state that its training goes on from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +109,7 @@ class _Run:
         self.objective = build_objective(recipe, data_root, features).to(device)
         resuming = (folder / STATE_FILE).exists()
         if not resuming:
-            _start_from(recipe, self.objective, find_model)
+            start_from(recipe, self.objective, find_model)
         family = FAMILIES[recipe.family]
         scale = family.scale(recipe.generator_config())
         self.samples = open_samples(recipe.data, data_root, recipe.seed, scale)
@@ -287,20 +282,7 @@ class _Run:
     def restore(self) -> None:
         """Take up the state in the folder; raises InvalidRecipe when it is another training's."""
         state = load_state(self.folder / STATE_FILE)
-        kept = state["recipe"]
-        mine = self.recipe.model_dump(mode="json")
-        changed = [key for key in _FIXED if kept[key] != mine[key]]
-        changed += [
-            key for key in _FIXED_TRAINING if kept["training"].get(key) != mine["training"][key]
-        ]
-        changed += [  # crops may be others, but not what they are of
-            f"data.{key}"
-            for key, value in mine["data"].items()
-            if isinstance(value, str | list) and kept["data"].get(key, value) != value
-        ]
-        if changed:
-            another = ", ".join(changed)
-            raise InvalidRecipe(f"a training with another {another} is in the folder: name another")
+        check_same_training(self.recipe, state["recipe"])
         for kind, part in self._parts().items():
             part.load_state_dict(state["networks"][kind])
         for name, optimizer in self.optimizers.items():
@@ -324,30 +306,3 @@ class _Run:
             "discriminators": objective.discriminators,
             "memory": objective.memory,
         }
-
-
-def build_objective(recipe: Recipe, data_root: Path, features: Path | None) -> Objective:
-    """Return a recipe's objective as it is before the first step; the arguments are `train`'s.
-
-    Raises InvalidRecipe, InvalidDataset, MissingFeatures.
-    """
-    named = data_root / recipe.features if recipe.features else features
-    style = style_image(recipe.data, data_root) if isinstance(recipe.data, ContentData) else None
-    objective: Objective = recipe.objective_type().build(
-        recipe.generator_config(), recipe.objective_config(), named, style
-    )
-    if set(recipe.models) != set(objective.generators):
-        raise InvalidRecipe(f"[models] must name {', '.join(objective.generators)}")
-    return objective
-
-
-def _start_from(recipe: Recipe, objective: Objective, find_model: Callable[[str], Path]) -> None:
-    for key, source in recipe.initial.items():
-        if key not in objective.generators:
-            raise InvalidRecipe(f"[initial] names {key}, which is none of the generators")
-        loaded = load_generator(find_model(source))
-        weights = loaded.module.state_dict()
-        if same_network(loaded.config, recipe.generator_config()):
-            objective.generators[key].load_state_dict(weights)
-        elif not objective.adopt(key, loaded.config, weights):
-            raise InvalidRecipe(f"{source} has other generator hyperparameters than the recipe")

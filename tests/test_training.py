@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from models import losses
+from models.beginning import build_objective
 from models.checkpoint import load_generator
 from models.data import open_samples
 from models.errors import DivergedTraining, InvalidCheckpoint, InvalidRecipe
@@ -25,7 +26,7 @@ from models.recipe import Recipe
 from models.reports import Reports
 from models.sampling import batches
 from models.state import load_state
-from models.training import STATE_FILE, Progress, build_objective
+from models.training import STATE_FILE, Progress
 from tiny_training import STAGES, room_for, rows, run, tiny_recipe
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("one_thread")]
