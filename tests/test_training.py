@@ -129,6 +129,7 @@ def test_resumes_bit_for_bit(stage: str, data_root: Path, tmp_path: Path):
         assert same_tensors(load_file(path), load_file(again[key]))
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
 @pytest.mark.parametrize(
     ("stage", "options"),
     [
