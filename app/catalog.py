@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,8 +14,9 @@ import torch
 
 from app.callers import Caller
 from app.compiled_cache import CompiledCache
-from app.errors import InvalidParameter, NotReady, QueueFull, WrongTask
-from app.opening import Served, open_between, open_version
+from app.errors import InvalidParameter, NotReady, WrongTask
+from app.interpolations import DETAIL_STEPS, Interpolations
+from app.opening import Served, open_version
 from models.errors import ModelNotFound, ModelProtected
 from models.families import family
 from models.family import Task
@@ -24,8 +24,6 @@ from models.registry import ModelVersion, Registry
 
 T = TypeVar("T")
 
-_DETAIL_STEPS = 20
-_MAX_INTERPOLATED = 4
 _DRAINED_S = 0.5
 
 log = structlog.get_logger()
@@ -49,7 +47,7 @@ class Catalog:
         self._promoted: dict[str, int] = {}
         self._followed: dict[str, int | None] = {}
         self._served: dict[str, Served] = {}
-        self._interpolated: OrderedDict[tuple[str, str, int], asyncio.Task[Served]] = OrderedDict()
+        self._interpolations = Interpolations(device, self._in_builder)
         self.failed: dict[str, str] = {}
         self.ready = False
 
@@ -156,16 +154,14 @@ class Catalog:
 
     def _retire(self, old: Served) -> None:
         """Forget what was made of `old`, and give its memory back once no request holds it."""
-        for key in [key for key in self._interpolated if old.label in key[:2]]:
-            del self._interpolated[key]
+        self._interpolations.forget(old.label)
         if self._device.type == "cuda":
             loop = asyncio.get_running_loop()
             weakref.finalize(old.engine, _empty_cache_soon, loop).atexit = False
 
     async def close(self) -> None:
         """Let a build under way end and start no other."""
-        for task in self._interpolated.values():
-            task.cancel()
+        self._interpolations.cancel()
         await asyncio.to_thread(self._builder.shutdown, cancel_futures=True)
 
     def models(self, caller: Caller) -> list[Served]:
@@ -231,10 +227,10 @@ class Catalog:
             if detail:
                 raise InvalidParameter(f"detail: {chosen.label} has no adversarial counterpart")
             return chosen
-        step = round((detail or 0.0) * _DETAIL_STEPS)
+        step = round((detail or 0.0) * DETAIL_STEPS)
         if step == 0:
             return pair[0]
-        return pair[1] if step == _DETAIL_STEPS else await self._interpolation(*pair, step)
+        return pair[1] if step == DETAIL_STEPS else await self._interpolations.get(*pair, step)
 
     def _default_upscaler(self, scale: int, caller: Caller) -> Served:
         upscalers = [m for m in self.models(caller) if m.family.task is Task.UPSCALE]
@@ -259,25 +255,6 @@ class Catalog:
     def _rank(self, model: Served) -> tuple[bool, str]:
         """What ships comes first, so that a training under a new name takes nobody's place."""
         return model.version.name not in self._shipped_names, model.label
-
-    async def _interpolation(self, regression: Served, adversarial: Served, step: int) -> Served:
-        key = (regression.label, adversarial.label, step)
-        task = self._interpolated.get(key)
-        if task is None or (task.done() and (task.cancelled() or task.exception())):
-            waiting = sum(not other.done() for other in self._interpolated.values())
-            if waiting >= _MAX_INTERPOLATED:  # they are made one after the other, in seconds each
-                raise QueueFull("networks of other details are being made", retry_after_s=10)
-            detail = step / _DETAIL_STEPS
-            task = asyncio.create_task(
-                self._in_builder(
-                    partial(open_between, regression, adversarial, detail, self._device)
-                )
-            )
-            self._interpolated[key] = task
-        self._interpolated.move_to_end(key)
-        if len(self._interpolated) > _MAX_INTERPOLATED:  # what is being made stays, to be counted
-            del self._interpolated[next(k for k, made in self._interpolated.items() if made.done())]
-        return await asyncio.shield(task)  # others may wait for the same one
 
     async def _in_builder(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._builder, work)

@@ -17,10 +17,11 @@ import torch
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-import app.catalog
 import app.engines
+import app.interpolations
 import models.registry
 import tiny
+from app.accounts import Account, on_account
 from app.callers import OPERATOR
 from app.cli import app as commands
 from app.errors import QueueFull
@@ -230,7 +231,7 @@ def test_interpolations_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         before = half()
         client.post("/v1/models/srgan-x4/promote", json={"version": 1})
         after = half()
-        kept = client.app.state.service.catalog._interpolated  # type: ignore[attr-defined]
+        kept = client.app.state.service.catalog._interpolations._tasks  # type: ignore[attr-defined]
         assert [key[1] for key in kept] == ["srgan-x4@1"]
     assert before.headers["x-model"] == "srresnet-x4@1, srgan-x4@2"
     assert after.headers["x-model"] == "srresnet-x4@1, srgan-x4@1"
@@ -238,7 +239,10 @@ def test_interpolations_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_details_being_made_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more than four networks of other details are being made, whatever is asked for between."""
+    """No more than four networks of other details are being made for one account, in turn.
+
+    Whatever else it asks for between.
+    """
     monkeypatch.setattr(app.engines, "openvino", None)
     publish_models(tmp_path, ("srresnet-x4", "srgan-x4"))
     gate = threading.Event()
@@ -249,7 +253,7 @@ def test_details_being_made_are_counted(tmp_path: Path, monkeypatch: pytest.Monk
         gate.wait(60)
         return open_between(*arguments)
 
-    monkeypatch.setattr(app.catalog, "open_between", slowly)
+    monkeypatch.setattr(app.interpolations, "open_between", slowly)
 
     async def scenario() -> None:
         service = Service(tiny_settings(tmp_path))
@@ -270,13 +274,17 @@ def test_details_being_made_are_counted(tmp_path: Path, monkeypatch: pytest.Monk
             async with asyncio.timeout(5):
                 with pytest.raises(QueueFull):
                     await ask(0.6)
+                with on_account(Account("another")):
+                    anothers = ask(0.7)
+                await asyncio.sleep(0)
         finally:
             gate.set()
-        await asyncio.gather(*first, fourth, ask(0.1))
+        await asyncio.gather(*first, fourth, anothers, ask(0.1))
+        assert (await ask(0.6)).label
         await service.close()
 
     asyncio.run(scenario())
-    assert made == [0.5, 0.1, 0.2, 0.3, 0.4]
+    assert made == [0.5, 0.1, 0.7, 0.2, 0.3, 0.4, 0.6]
 
 
 def test_a_new_name_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
