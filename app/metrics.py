@@ -23,12 +23,19 @@ class Laps:
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._started = time.monotonic()
+        self._waited_s = 0.0
+
+    def wait(self, seconds: float) -> None:
+        """Note that so much of the stage under way was spent in the queue."""
+        self._waited_s += seconds
 
     def end(self, stage: str) -> None:
         """Note that a stage ends and the next begins."""
         ended = time.monotonic()
-        self.seconds[stage] = ended - self._started
-        self._started = ended
+        self.seconds[stage] = ended - self._started - self._waited_s
+        if self._waited_s:
+            self.seconds["queue"] = self.seconds.get("queue", 0.0) + self._waited_s
+        self._started, self._waited_s = ended, 0.0
 
     def note(self, **seconds: float) -> None:
         """Note stages that others measured since the last one ended; the next begins."""

@@ -21,9 +21,10 @@ import app.service
 from app.accounts import Account, on_account
 from app.admission import Budget
 from app.errors import MemoryFull, QueueFull
-from app.faces.finding import find_faces
+from app.faces.finding import Turns, find_faces
 from app.fairness import FairGate, FairOrder
 from app.keys import KeyStore, Scope
+from app.metrics import Laps
 from app.pace import LargeQueue, Pace
 from app.service import Service
 from models.faces.detection import Detector, Face
@@ -275,7 +276,8 @@ def test_a_crowd_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.Monkey
         service = Service(tiny_settings(tmp_path))
         service.start(load=False)
         rgb = np.zeros((600, 600, 3), np.uint8)
-        finding = asyncio.create_task(find_faces(service, rgb, time.monotonic() + 60))
+        turns = Turns(service, time.monotonic() + 60, Laps())
+        finding = asyncio.create_task(find_faces(turns, rgb))
         assert await longest_silence_s(finding) < 1
         assert len(finding.result()) == 3600
         await service.close()

@@ -23,7 +23,7 @@ from torch import Tensor
 from app.callers import Caller
 from app.errors import DeadlineExceeded, InvalidParameter, NoFace
 from app.faces.carriers import CARRIERS, carries
-from app.faces.finding import Pack, find_faces, find_faces_in, remake_face
+from app.faces.finding import Pack, Turns, find_faces, find_faces_in, remake_face
 from app.faces.passcodes import STRONG, condition_bits, normalised
 from app.faces.sealing import Region, check_overlap, seal
 from app.inference import keep_format
@@ -104,8 +104,8 @@ async def anonymize(
     Raises NoFace, InvalidParameter, InvalidPasscode, what `Catalog.for_task` raises, and as
     `inference.run` does.
     """
-    deadline = time.monotonic() + service.settings.deadline_s
     laps = Laps()
+    turns = Turns(service, time.monotonic() + service.settings.deadline_s, laps)
     if params.passcode is not None:
         normalised(params.passcode)
     model = _generator(service, params, caller)
@@ -132,7 +132,7 @@ async def anonymize(
         share.resize(len(data) + needed())
     laps.end("decode")
 
-    targets = await _targets(service, rgb, params, deadline)
+    targets = await _targets(turns, rgb, params)
     laps.end("detect")
     if not targets and not params.allow_no_face:
         raise NoFace(
@@ -149,9 +149,9 @@ async def anonymize(
             share.resize(len(data) + needed(hidden_pixels=hidden))
         originals = await service.in_codecs(partial(_regions, picture, boxes, answer_format))
     if model:
-        await _remake(service, model, rgb, targets, params, deadline)
+        await _remake(turns, model, rgb, targets, params)
     else:
-        await _obscure(service, rgb, targets, params.method, deadline)
+        await _obscure(turns, rgb, targets, params.method)
     laps.end("forward")
 
     encoded = await service.in_codecs(
@@ -247,14 +247,12 @@ def _regions(
     return [Region.of(seen, box) for box in boxes]
 
 
-async def _targets(
-    service: Service, rgb: Pixels, params: AnonymizeParams, deadline: float
-) -> list[Target]:
+async def _targets(turns: Turns, rgb: Pixels, params: AnonymizeParams) -> list[Target]:
     """Return what is to be anonymized: the given boxes, else all faces, the uncertain ones too."""
     height, width = size = rgb.shape[:2]
     if not params.faces:
-        faces = await find_faces(service, rgb, deadline)
-        return await service.in_codecs(
+        faces = await find_faces(turns, rgb)
+        return await turns.service.in_codecs(
             lambda: [Target(face, Alignment.of_face(face, size), given=False) for face in faces]
         )
     for left, top, right, bottom in params.faces:
@@ -267,7 +265,7 @@ async def _targets(
             raise InvalidParameter("faces: a box has at least 1 pixel a side")
     found: Sequence[Face | None] = [None] * len(params.faces)
     if params.method == "generate":  # the others need no landmarks
-        found = await find_faces_in(service, rgb, params.faces, deadline)
+        found = await find_faces_in(turns, rgb, params.faces)
     return [_in_given(box, face, size) for box, face in zip(params.faces, found, strict=True)]
 
 
@@ -286,20 +284,19 @@ def _touched(target: Target, method: Method, height: int, width: int) -> tuple[i
 
 
 async def _remake(
-    service: Service,
+    turns: Turns,
     model: Served,
     rgb: Pixels,
     targets: list[Target],
     params: AnonymizeParams,
-    deadline: float,
 ) -> None:
     """Put other faces into the picture, one after the other.
 
     Each is cut out with the others as they then are, so no square brings a neighbour back.
     """
-    pack = await service.in_codecs(partial(_pack, model, params))
+    pack = await turns.service.in_codecs(partial(_pack, model, params))
     for target in targets:
-        await remake_face(service, model, rgb, target.face, target.alignment, pack, deadline)
+        await remake_face(turns, model, rgb, target.face, target.alignment, pack)
 
 
 def _pack(model: Served, params: AnonymizeParams) -> Pack:
@@ -333,9 +330,7 @@ def _config(model: Served) -> FaceConfig:
     return FaceConfig.model_validate(model.version.header.generator)
 
 
-async def _obscure(
-    service: Service, rgb: Pixels, targets: list[Target], method: Method, deadline: float
-) -> None:
+async def _obscure(turns: Turns, rgb: Pixels, targets: list[Target], method: Method) -> None:
     """Hide each target in the picture itself; raises DeadlineExceeded between two."""
 
     def hide(box: Box) -> None:
@@ -343,6 +338,6 @@ async def _obscure(
         rgb[top:bottom, left:right] = WAYS[method](rgb[top:bottom, left:right])
 
     for target in targets:
-        if time.monotonic() > deadline:
+        if time.monotonic() > turns.deadline:
             raise DeadlineExceeded("no answer within deadline_s")
-        await service.in_codecs(partial(hide, target.face.box))
+        await turns.service.in_codecs(partial(hide, target.face.box))

@@ -16,6 +16,7 @@ from models.faces.detection import Box, Face, Look, go_on, look_around, overlap,
 from models.images import Pixels
 
 if TYPE_CHECKING:
+    from app.metrics import Laps
     from app.opening import Served
     from app.service import Service
 
@@ -27,32 +28,49 @@ Pack = Callable[[Tensor, Tensor], Tensor]
 """(1, 3, 128, 128) face in [-1, 1], (1, 5, 2) landmarks in it -> the generator's input."""
 
 
-async def find_faces(service: Service, rgb: Pixels, deadline: float) -> list[Face]:
-    """Return the faces of a picture, the surest first; `deadline` is of time.monotonic().
+class Turns:
+    """One request's turns on the device; what it waits for them goes to its laps.
+
+    Attributes:
+        service: whose device it is.
+        deadline: of time.monotonic().
+    """
+
+    def __init__(self, service: Service, deadline: float, laps: Laps) -> None:
+        self.service, self.deadline, self._laps = service, deadline, laps
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do `work()` on the device's thread; raises as `Batcher.call` does."""
+        done = await self.service.batcher.call(work, self.deadline - time.monotonic())
+        self.service.rates.charge(done.ran_s)  # how many there will be is known to nobody before
+        self._laps.wait(done.queued_s)
+        return done.value
+
+
+async def find_faces(turns: Turns, rgb: Pixels) -> list[Face]:
+    """Return the faces of a picture, the surest first.
 
     Raises DeadlineExceeded and NotReady as `Batcher.call` does.
     """
-    detector = await service.detector()
+    detector = await turns.service.detector()
     searching = search(*rgb.shape[:2])
     step: Look | list[Face] = next(searching)
     while isinstance(step, Look):
-        seen = await service.in_codecs(partial(step.take, rgb))
-        found = await _on_device(service, partial(detector.look, seen), deadline)
+        seen = await turns.service.in_codecs(partial(step.take, rgb))
+        found = await turns.run(partial(detector.look, seen))
         # In a thread, as telling thousands of faces once takes a while.
-        step = await service.in_codecs(partial(go_on, searching, found))
+        step = await turns.service.in_codecs(partial(go_on, searching, found))
     return step
 
 
-async def find_faces_in(
-    service: Service, rgb: Pixels, boxes: Sequence[Box], deadline: float
-) -> list[Face | None]:
+async def find_faces_in(turns: Turns, rgb: Pixels, boxes: Sequence[Box]) -> list[Face | None]:
     """Return the face that a detector finds in each box, None where it finds none there."""
-    detector = await service.detector()
+    detector = await turns.service.detector()
     found: list[Face | None] = []
     for box in boxes:
         look = look_around(box, *rgb.shape[:2])
-        seen = await service.in_codecs(partial(look.take, rgb))
-        faces = await _on_device(service, partial(detector.look, seen), deadline)
+        seen = await turns.service.in_codecs(partial(look.take, rgb))
+        faces = await turns.run(partial(detector.look, seen))
         shares = [(overlap(box, face.box)[0], face) for face in map(look.place, faces)]
         share, face = max(shares, key=lambda pair: pair[0], default=(0.0, None))
         found.append(face if share >= _SAME else None)
@@ -60,13 +78,12 @@ async def find_faces_in(
 
 
 async def remake_face(
-    service: Service,
+    turns: Turns,
     model: Served,
     rgb: Pixels,
     face: Face,
     alignment: Alignment,
     pack: Pack,
-    deadline: float,
 ) -> None:
     """Put what `model` makes of one face into the picture itself."""
 
@@ -75,23 +92,15 @@ async def remake_face(
         landmarks = torch.from_numpy(alignment.to_square(face.landmarks)).float()[None]
         return pack(square, landmarks)
 
-    made = await make_face(service, model, packed, deadline)
-    await service.in_codecs(partial(alignment.paste_into, rgb, made))
+    made = await make_face(turns, model, packed)
+    await turns.service.in_codecs(partial(alignment.paste_into, rgb, made))
 
 
-async def make_face(
-    service: Service, model: Served, packed: Callable[[], Tensor], deadline: float
-) -> Pixels:
+async def make_face(turns: Turns, model: Served, packed: Callable[[], Tensor]) -> Pixels:
     """Return what `model` makes of one face.
 
     Alone on the device: the same face and condition give the same pixels, whoever else is there.
     """
-    given = await service.in_codecs(packed)
-    answer = await _on_device(service, partial(model.engine, given), deadline)
+    given = await turns.service.in_codecs(packed)
+    answer = await turns.run(partial(model.engine, given))
     return images.to_rgb(answer[0])
-
-
-async def _on_device(service: Service, work: Callable[[], T], deadline: float) -> T:
-    done = await service.batcher.call(work, deadline - time.monotonic())
-    service.rates.charge(done.ran_s)  # how many looks and faces there are is known afterwards
-    return done.value

@@ -21,7 +21,7 @@ from app.admission import Share
 from app.callers import Caller
 from app.errors import NoFace, NoSeal, WrongPasscode
 from app.faces.anonymizing import identity_generator, passcode_bits
-from app.faces.finding import find_faces
+from app.faces.finding import Turns, find_faces
 from app.faces.passcodes import STRONG_SCRYPT, normalised
 from app.faces.revealing import reveal_face
 from app.faces.sealing import NO_SEAL, Seal, find_seal
@@ -93,8 +93,8 @@ async def restore(
     if share:
         share.resize(len(data) * _READING_COPIES + _memory_bytes(header, seal, answer_format))
     service.restorations.take(*names)
-    deadline = time.monotonic() + service.settings.deadline_s
     laps = Laps()
+    turns = Turns(service, time.monotonic() + service.settings.deadline_s, laps)
     picture = await service.in_codecs(partial(images.decode, data, limits))
     laps.end("decode")
     opened = generated = None
@@ -102,7 +102,7 @@ async def restore(
         opened = await service.in_codecs(partial(_open, seal, picture, params.passcode))
         laps.end("open")
     if model:
-        generated = await _inverse(service, model, picture.rgb, params.passcode, deadline)
+        generated = await _inverse(turns, model, picture.rgb, params.passcode)
         laps.end("forward")
     # A wrong passcode is told only after all that a right one would have cost.
     rgb = next((rgb for rgb in (opened, generated) if rgb is not None), picture.rgb)
@@ -175,20 +175,18 @@ def _open(seal: Seal, picture: Picture, passcode: SecretStr) -> Pixels | None:
     return rgb
 
 
-async def _inverse(
-    service: Service, model: Served, rgb: Pixels, passcode: SecretStr, deadline: float
-) -> Pixels:
+async def _inverse(turns: Turns, model: Served, rgb: Pixels, passcode: SecretStr) -> Pixels:
     """Return the picture with each face made by the inverse that the passcode asks for.
 
     Of the right passcode that is about the original face, of another one somebody else's. Raises
     NoFace, and as `find_faces` does.
     """
-    made = await service.in_codecs(rgb.copy)
-    faces = await find_faces(service, rgb, deadline)
+    made = await turns.service.in_codecs(rgb.copy)
+    faces = await find_faces(turns, rgb)
     if not faces:
         raise NoFace("no face was found that could be restored")
-    bits = await service.in_codecs(partial(passcode_bits, model, passcode))
+    bits = await turns.service.in_codecs(partial(passcode_bits, model, passcode))
     for face in reversed(faces):  # the last pasted lies on top of its neighbours
         alignment = Alignment.of_face(face, rgb.shape[:2])
-        await reveal_face(service, model, made, alignment, bits, deadline)
+        await reveal_face(turns, model, made, alignment, bits)
     return made

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from app.faces.finding import make_face
+from app.faces.finding import Turns, make_face
 from models import images
 from models.faces.alignment import Alignment
 from models.faces.registration import difference, moved, on_face
@@ -24,18 +24,16 @@ from models.images import Pixels
 
 if TYPE_CHECKING:
     from app.opening import Served
-    from app.service import Service
 
 _STEPS, _SMOOTH_STEPS = 12, 4  # as many for a wrong passcode, which brings nothing into line
 
 
 async def reveal_face(
-    service: Service,
+    turns: Turns,
     model: Served,
     rgb: Pixels,
     alignment: Alignment,
     bits: Tensor,
-    deadline: float,
 ) -> None:
     """Put the face that `bits` hid in one into the picture itself.
 
@@ -46,19 +44,19 @@ async def reveal_face(
         def packed() -> Tensor:
             return pack_identity(images.to_tensor(square)[None], bits, asked)
 
-        return await make_face(service, model, packed, deadline)
+        return await make_face(turns, model, packed)
 
     tries = []
     for step in range(_STEPS):
-        seen = await service.in_codecs(partial(alignment.crop, rgb))
+        seen = await turns.service.in_codecs(partial(alignment.crop, rgb))
         painted = await made(seen, Asked.PAINTED)
         compared = partial(_compared, rgb, alignment, seen, painted, smooth=step < _SMOOTH_STEPS)
-        left, mended, further = await service.in_codecs(compared)
+        left, mended, further = await turns.service.in_codecs(compared)
         tries.append((left, alignment, mended))
         alignment = further
     _, best, mended = min(tries, key=itemgetter(0))
     old = await made(mended, Asked.OLD)
-    await service.in_codecs(partial(best.paste_into, rgb, old))
+    await turns.service.in_codecs(partial(best.paste_into, rgb, old))
 
 
 def _compared(

@@ -22,7 +22,7 @@ _HEADERS = {
     "X-Sealed": "true where the faces travel in the picture, for the passcode",
     **GENERATOR_HEADERS,
     "X-Compute": "its device; dtype",
-    "Server-Timing": "decode, detect, forward, encode and seal, in ms",
+    "Server-Timing": "decode, detect, queue, forward, encode and seal, in ms",
 }
 
 

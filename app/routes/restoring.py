@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1", tags=["faces"])
 _HEADERS = {
     "X-Restored": "exact, approximate, or with decoy=true undisclosed",
     **GENERATOR_HEADERS,
-    "Server-Timing": "decode, open, forward and encode, in ms; not with decoy=true",
+    "Server-Timing": "decode, open, queue, forward and encode, in ms; not with decoy=true",
 }
 
 
