@@ -21,6 +21,7 @@ import torch
 
 import tiny
 from app.callers import OPERATOR
+from app.retraining.job_details import summary
 from app.retraining.jobs import Job, Jobs
 from app.settings import child_environment
 from models.checkpoint import load_generator
@@ -135,6 +136,11 @@ def test_a_running_job_is_cancelled_alone_and_resumed(
     until(lambda: home.step(running) > reached)
     assert home.jobs.cancel(running.id).state == "cancelled"
     assert home.states(running)[:3] == ["running", "paused", "running"]
+    cancelled = home.jobs.get(running.id)
+    told = summary(cancelled, home.jobs.folder(running.id))
+    assert told.started_at
+    assert told.finished_at
+    assert told.started_at <= told.finished_at
 
 
 def test_failed_jobs_say_why_and_can_be_resumed(

@@ -7,8 +7,11 @@ from app.retraining.jobs import Job
 from app.schemas.training import JobDetails, JobProgress, JobSummary
 
 
-def summary(job: Job) -> JobSummary:
+def summary(job: Job, folder: JobFolder) -> JobSummary:
     """Return what the list says of a job."""
+    started_at = job.started_at
+    if started_at is None and job.state == "cancelled":  # the database forgets it then
+        started_at = folder.started_at()
     return JobSummary(
         id=job.id,
         state=job.state,
@@ -17,7 +20,7 @@ def summary(job: Job) -> JobSummary:
         name=job.request.name,
         dataset=job.request.dataset,
         created_at=job.created_at,
-        started_at=job.started_at,
+        started_at=started_at,
         finished_at=job.finished_at,
         error=job.error,
     )
@@ -28,7 +31,7 @@ def details(job: Job, folder: JobFolder) -> JobDetails:
     latest = folder.latest()
     progress = latest.get("progress")
     return JobDetails(
-        **summary(job).model_dump(),
+        **summary(job, folder).model_dump(),
         request=job.request,
         worker=job.worker,
         progress=JobProgress.model_validate(progress) if progress else None,

@@ -82,6 +82,13 @@ class JobFolder:
         events = (_event(0, line, 0) for line in last.values())
         return {event.kind: event.data for event in events}
 
+    def started_at(self) -> datetime | None:
+        """Return when a worker last took the job up, in whole seconds as the database has times."""
+        states = [line for line in self._lines() if line.startswith(b'{"event": "state"')]
+        events = (_event(0, line, 0).data for line in reversed(states))
+        at = next((event["at"] for event in events if event["state"] == "running"), None)
+        return datetime.fromisoformat(at).replace(microsecond=0) if at else None
+
     def _lines(self, offset: int = 0) -> Iterator[bytes]:
         """Yield the complete lines from a byte on."""
         with contextlib.suppress(FileNotFoundError), self.events_file.open("rb") as file:

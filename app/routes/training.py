@@ -58,7 +58,7 @@ def list_jobs(
     jobs: JobsDep, caller: Train, limit: Annotated[int, Query(ge=1, le=1000, examples=[10])] = 100
 ) -> list[JobSummary]:
     """The newest jobs, newest first."""
-    return [summary(job) for job in jobs.list(caller, limit)]
+    return [summary(job, jobs.folder(job.id)) for job in jobs.list(caller, limit)]
 
 
 @router.get("/{job_id}", responses=problems(404, 422, 503))
