@@ -12,7 +12,7 @@ from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from models.beginning import build_objective, check_same_training, start_from
@@ -21,7 +21,7 @@ from models.distributed import any_rank, average_gradients, process_group
 from models.errors import DivergedTraining
 from models.families import FAMILIES
 from models.files import remove_leftovers
-from models.optimization import Muon, adam, rate_factor, restore
+from models.optimization import MovingAverage, Muon, adam, rate_factor, restore
 from models.precision import autocast
 from models.publication import publish
 from models.recipe import Recipe
@@ -116,10 +116,7 @@ class _Run:
         if config.channels_last:
             self.objective.to(memory_format=torch.channels_last)
         self.ema = (
-            AveragedModel(
-                self.objective.generators,
-                multi_avg_fn=get_ema_multi_avg_fn(config.ema),  # type: ignore[no-untyped-call]
-            )
+            AveragedModel(self.objective.generators, multi_avg_fn=MovingAverage(config.ema))
             if config.ema
             else None
         )

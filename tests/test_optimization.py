@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
-from models.optimization import Muon
+from models.optimization import MovingAverage, Muon
 
 
 @pytest.mark.parametrize("shape", [(8, 4, 3, 3), (64, 2, 3, 3), (6, 40)])
@@ -41,3 +42,21 @@ def test_muon_treats_vectors_as_adam_does():
             vector.grad = gradient.clone()
             optimizer.step()
     torch.testing.assert_close(vectors[0], vectors[1])
+
+
+@pytest.mark.parametrize(("steps", "lag"), [(10, 3), (300, 40), (2000, 250)])
+def test_an_average_forgets_the_start(steps: int, lag: float):
+    """What a training of few steps publishes is near its last weights, whatever the decay."""
+    module = nn.Linear(1, 1)
+    averaged = AveragedModel(module, multi_avg_fn=MovingAverage(0.999))
+    for step in range(1, steps + 1):
+        nn.init.constant_(module.weight, float(step))
+        averaged.update_parameters(module)
+    assert 0 < steps - averaged.module.weight.item() < lag
+
+
+def test_an_average_reaches_its_decay():
+    """After 9 / (1 - decay) steps a step counts for 1 - decay, however many follow."""
+    old, new = [torch.zeros(3)], [torch.ones(3)]
+    MovingAverage(0.99)(old, new, torch.tensor(10_000))
+    torch.testing.assert_close(old[0], torch.full((3,), 0.01))
