@@ -16,6 +16,7 @@ from models.faces.alignment import Alignment
 from models.faces.confidence import FaceConfidence
 from models.faces.detection import open_detector
 from models.faces.embedding import MobileFaceNet, load_embedding
+from models.faces.windows import window_of
 from models.families.anonymizer.conditions import (
     Asked,
     code_of,
@@ -120,6 +121,16 @@ def test_signs_are_parities_of_the_bits():
 
 
 @torch.no_grad()
+def test_signs_are_those_of_any_precision():
+    """A training in bf16 hides faces under the same signs as the service, however long the code."""
+    torch.manual_seed(0)
+    generator, x, bits = identity(code_length=1024), faces(1), torch.rand(1, 1024) < 0.5
+    signs = generator._signs(x, code_of(bits, x))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(generator._signs(x, code_of(bits, x)), signs)
+
+
+@torch.no_grad()
 def test_the_way_back():
     """The passcode that hid a face finds it, before any training, to about a level of 256."""
     generator, x = identity(strength=0.15), eight_bit(faces(1) * 0.5)
@@ -161,6 +172,15 @@ def test_window_is_differentiable():
     assert window.shape == (2, 3, 112, 112)
     window.sum().backward()
     assert (x.grad[:, :, 30:100, 30:100] != 0).float().mean() > 0.99
+
+
+@torch.no_grad()
+def test_a_window_is_that_of_any_precision():
+    """A training in bf16 judges faces where one in float32 does, not a part of a pixel away."""
+    x, matrix = faces(2), torch.tensor([[[0.8, 0.1, 0.03], [-0.1, 0.8, 0.07]]]).expand(2, 2, 3)
+    window = window_of(x, matrix, 112, "reflection")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(window_of(x, matrix, 112, "reflection"), window)
 
 
 def test_confidence_tells_a_face():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.faces.geometry import BOX, FACE_PX
+from models.faces.windows import window_of
 
 _REFINE_PX, _OUTPUT_PX = 24, 48  # what the cascade's second and third networks see
 _JITTER = 0.08  # of the box: proposals never lie exactly
@@ -40,10 +41,7 @@ class FaceConfidence(nn.Module):
         y = (top + bottom + side * shift[:, 1]) / FACE_PX - 1
         zero = torch.zeros_like(half)
         window = torch.stack((half, zero, x, zero, half, y), dim=1).view(count, 2, 3)
-        grid = nn.functional.affine_grid(window, [count, 3, 2 * _OUTPUT_PX, 2 * _OUTPUT_PX], False)
-        seen = nn.functional.grid_sample(
-            _bordered(faces.float()), grid, padding_mode="border", align_corners=False
-        )
+        seen = window_of(_bordered(faces.float()), window, 2 * _OUTPUT_PX, "border")
         confidences = [
             network(nn.functional.adaptive_avg_pool2d(seen, side_px))[-1][:, 1]
             for network, side_px in ((self.refine, _REFINE_PX), (self.output, _OUTPUT_PX))

@@ -102,7 +102,9 @@ class IdentityTransformer(nn.Module):
 
     def _signs(self, picture: Tensor, code: Tensor) -> Tensor:
         """Return the passcode's signs, (B, 1, H, W) of -1 and 1."""
-        count = torch.einsum("bn,nhw->bhw", (code > 0).to(self.parities), self.parities)
+        # No matrix product: autocast would take that to bfloat16, which counts to 256 alone.
+        ones = (code > 0).to(self.parities)[:, :, None, None]
+        count = (ones * self.parities).sum(1)
         odd = count - 2 * (count / 2).floor()
         signs = (1 - 2 * odd)[:, None]
         return nn.functional.interpolate(signs, picture.shape[2:], mode="nearest")

@@ -92,7 +92,7 @@ class _SteeredBlock(nn.Module):
 
 
 class FacePainter(nn.Module):
-    """(B, 9 + N, H, W), as `pack_surroundings` gives, -> (B, 3, H, W) in [-1, 1].
+    """(B, 9 + N, H, W), as `pack_surroundings` gives, -> (B, 3, H, W) in about [-1, 1].
 
     Made for faces of 128 x 128; H, W multiples of 2**halvings. A U-Net (Isola et al. 2017): what is
     around the face is seen at every size, to be joined without a seam. Gu et al. 2020 tile the code

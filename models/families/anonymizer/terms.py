@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from models.blocks import Norm
 from models.faces.embedding import EMBEDDED_PX, MobileFaceNet
 from models.faces.geometry import FACE_PX
+from models.faces.windows import window_of
 from models.families.anonymizer.networks import build_generator
 from models.families.anonymizer.painter import FaceConfig
 from models.family import Config
@@ -85,10 +86,7 @@ def augmented_window(faces: Tensor) -> Tensor:
     centre = [2 * (c + 0.5) / FACE_PX - 1 for c in _WINDOW_CENTRE_PX]
     right, down = draw(-0.05, 0.05) + centre[0], draw(-0.05, 0.05) + centre[1]
     matrix = torch.stack((cos, -sin, right, sin, cos, down), dim=1).view(count, 2, 3)
-    grid = nn.functional.affine_grid(matrix, [count, 3, EMBEDDED_PX, EMBEDDED_PX], False)
-    window = nn.functional.grid_sample(
-        faces, grid, "bilinear", padding_mode="reflection", align_corners=False
-    )
+    window = window_of(faces, matrix, EMBEDDED_PX, "reflection")
     soft = nn.functional.avg_pool2d(nn.functional.pad(window, (1, 1, 1, 1), "reflect"), 3, 1)
     share = draw(0, 1)[:, None, None, None]
     window = torch.lerp(window, soft, share)
