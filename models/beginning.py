@@ -9,7 +9,7 @@ from typing import Any
 from models.checkpoint import load_generator
 from models.data import style_image
 from models.errors import InvalidRecipe
-from models.family import same_network
+from models.family import differences
 from models.objective import Objective
 from models.recipe import ContentData, Recipe
 
@@ -29,6 +29,8 @@ def build_objective(recipe: Recipe, data_root: Path, features: Path | None) -> O
     )
     if set(recipe.models) != set(objective.generators):
         raise InvalidRecipe(f"[models] must name {', '.join(objective.generators)}")
+    if not any(objective.weights.values()):
+        raise InvalidRecipe(f"[objective] all of {', '.join(objective.weights)} weigh nothing")
     return objective
 
 
@@ -43,10 +45,13 @@ def start_from(recipe: Recipe, objective: Objective, find_model: Callable[[str],
             raise InvalidRecipe(f"[initial] names {key}, which is none of the generators")
         loaded = load_generator(find_model(source))
         weights = loaded.module.state_dict()
-        if same_network(loaded.config, recipe.generator_config()):
+        differing = differences(loaded.config, recipe.generator_config())
+        if not differing:
             objective.generators[key].load_state_dict(weights)
         elif not objective.adopt(key, loaded.config, weights):
-            raise InvalidRecipe(f"{source} has other generator hyperparameters than the recipe")
+            raise InvalidRecipe(
+                f"[initial] {source} does not fit: it has another {', '.join(differing)}"
+            )
 
 
 def check_same_training(recipe: Recipe, kept: Mapping[str, Any]) -> None:

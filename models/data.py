@@ -55,6 +55,10 @@ class PairedSamples(Samples):
         self._pairs = [(i, i) for i in range(len(self._first))]
         if self._second:
             self._pairs = equally_named(self._first.paths, self._second.paths)
+            for one, other in self._pairs:
+                if self._first.sizes[one] != self._second.sizes[other]:
+                    name = self._first.paths[one].name
+                    raise InvalidDataset(f"the two pictures called {name} differ in size")
         self._order = Shuffled(len(self._pairs), seed)
         self._swap = data.direction == "BtoA"
         self._augment = _augmentation(data)
@@ -78,9 +82,6 @@ class PairedSamples(Samples):
             first, second = picture[..., :half], picture[..., half : 2 * half]
         else:
             first, second = picture, self._second[index_second]
-            if first.shape != second.shape:
-                name = self._first.paths[index_first].name
-                raise InvalidDataset(f"the two pictures called {name} differ in size")
         return (second, first) if self._swap else (first, second)
 
 

@@ -73,23 +73,31 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    def unused(self) -> set[str]:
+        """Return the hyperparameters that mean nothing beside the others."""
+        return set()
+
 
 def channels(config: Config) -> tuple[int, int]:
     """Return how many channels a generator takes and gives: 3 where its family has no choice."""
     return getattr(config, "channels_in", 3), getattr(config, "channels_out", 3)
 
 
-WEIGHTLESS = {"view_px", "clip", "undertone_px"}
+WEIGHTLESS = {"view_px", "clip", "undertone_px", "dropout"}
 """Hyperparameters of generators that change what weights do, but not which weights there are."""
+
+
+def differences(one: Config, other: Config) -> list[str]:
+    """Return the hyperparameters because of which weights of one do not fit the other."""
+    if type(one) is not type(other):
+        return ["family"]
+    mine, its = (config.model_dump(exclude=WEIGHTLESS | config.unused()) for config in (one, other))
+    return sorted(key for key in mine.keys() | its.keys() if mine.get(key) != its.get(key))
 
 
 def same_network(one: Config, other: Config) -> bool:
     """Tell whether weights of one fit the other."""
-
-    def network(config: Config) -> dict[str, Any]:
-        return config.model_dump(exclude=WEIGHTLESS)
-
-    return type(one) is type(other) and network(one) == network(other)
+    return not differences(one, other)
 
 
 def is_smaller(one: Config, other: Config, dimension: Literal["base_channels", "blocks"]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -50,6 +50,15 @@ class Objective(nn.Module):
         self.weights = {}
         self.conventions = {}
         self.frozen = None
+
+    @classmethod
+    def check(
+        cls, generator: Config, config: Config, data: Config, initial: Collection[str]
+    ) -> None:
+        """Raise ValueError where parts of a recipe, each right by itself, do not fit together.
+
+        `initial` has the keys of the generators that begin as another model.
+        """
 
     @classmethod
     def build(

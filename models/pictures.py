@@ -26,12 +26,17 @@ class Pictures(Dataset[Tensor]):
     Every file is decoded once; what does not decode, or has a side below `min_px`, is named in the
     log and left out. With `limit` there are at most so many files, evenly spaced. Decoded pictures
     are kept in memory up to 2 GiB. Raises InvalidDataset when nothing is left.
+
+    Attributes:
+        paths: of the usable files.
+        sizes: (H, W) of each.
     """
 
     def __init__(
         self, root: Path, folders: Sequence[str], min_px: int = 1, limit: int | None = None
     ) -> None:
         self.paths: list[Path] = []
+        self.sizes: list[tuple[int, int]] = []
         self._kept: dict[int, Tensor] = {}
         bytes_left = _CACHE_BYTES
         files = _files(root, folders)
@@ -47,6 +52,7 @@ class Pictures(Dataset[Tensor]):
                 self._kept[len(self.paths)] = picture
                 bytes_left -= picture.nbytes
             self.paths.append(path)
+            self.sizes.append((picture.shape[1], picture.shape[2]))
         if not self.paths:
             raise InvalidDataset(f"no usable image in {', '.join(folders)}")
 

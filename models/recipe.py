@@ -201,8 +201,9 @@ class Recipe(Config):
             raise ValueError("; ".join(wrong))
         self._check_channels()
         self._check_crop()
-        self._check_frozen()
-        self._check_landmarks()
+        self.objective_type().check(
+            self.generator_config(), self.objective_config(), self.data, self.initial
+        )
         return self
 
     def _check_channels(self) -> None:
@@ -224,19 +225,6 @@ class Recipe(Config):
                 f"data.crop_px: must be a multiple of {rule.multiple_of * scale}, "
                 f"at least {max(rule.minimum * scale, judged_px)}, for these networks"
             )
-
-    def _check_landmarks(self) -> None:
-        config = self.generator_config()
-        paints = getattr(config, "condition", None) == "surroundings"
-        if paints and not (
-            getattr(config, "tone_channels", 0) or getattr(self.data, "landmarks", 0)
-        ):
-            raise ValueError("data.landmarks: a face is painted from them, so it must be true")
-
-    def _check_frozen(self) -> None:
-        frozen = getattr(self.objective_config(), "frozen", None)
-        if frozen and frozen not in self.initial:
-            raise ValueError(f"objective.frozen: [initial] names no model for {frozen}")
 
     def generator_config(self) -> Config:
         """The family's generator hyperparameters."""
@@ -261,7 +249,8 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         table = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidRecipe(f"cannot read the recipe {path}: {error}") from error
-    _merge(table, parse_changes(changes))
+    for change in changes:  # in turn: an empty table empties the one before it
+        _merge(table, _parse_change(change))
     return parse_recipe(table)
 
 

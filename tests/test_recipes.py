@@ -112,13 +112,15 @@ def test_crop_and_scale():
         ("pix2pix", {"generator": {"base_channels": 100_000_000}}, "base_channels"),
         ("anonymizer-identity", {"generator": {"finder_blocks": 10**6}}, "finder_blocks"),
         ("anonymizer-surroundings", {"data": {"landmarks": False}}, "data.landmarks"),
+        ("anonymizer-identity", {"initial": None}, "initial: names no model for identity"),
+        ("anonymizer-tone", {"initial": None}, "initial: names no model for surroundings"),
     ],
 )
 def test_what_no_step_could_be_made_of(family: str, change: dict[str, Any], named: str):
     """What would end a training at its first step, or one of its models, is refused before."""
     recipe = table(family)
     for part, keys in change.items():
-        recipe[part] = recipe[part] | keys
+        recipe[part] = {} if keys is None else recipe[part] | keys
     with pytest.raises(InvalidRecipe, match=named):
         parse_recipe(recipe)
 
@@ -148,6 +150,8 @@ def test_empties_a_table(root: Path):
     """A table replaced by an empty one is empty: a stage can begin without the one before."""
     assert load_recipe(root / "recipes" / "wave.toml").initial
     assert not load_recipe(root / "recipes" / "wave.toml", ["initial={}"]).initial
+    mine = load_recipe(root / "recipes" / "wave.toml", ["initial={}", "initial.stylize=mine"])
+    assert mine.initial == {"stylize": "mine"}
 
 
 @pytest.mark.parametrize("change", ["training.steps", "=3", "a b=3", "training.steps.x=1"])

@@ -89,7 +89,7 @@ def learnable_loss(objective: Objective, recipe: Recipe, data_root: Path) -> flo
         total += sum(
             objective.weights[name] * float(value)
             for name, value in terms.items()
-            if not name.startswith(("adversarial", "meant", "changed"))
+            if not name.startswith(("adversarial", "meant", "changed", "apart"))
         )
     return total / 6
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 -- the name PyTorch's users k
 from models import images, lab
 from models.families.cyclegan.networks import ResNetConfig
 from models.families.pix2pix.networks import UNetConfig
+from models.families.srgan.networks import SRConfig
 from models.family import same_network
 from models.views import CHROMA_PX, ChromaView, PictureView, ReducedView, View, view_of
 
@@ -70,8 +71,12 @@ def test_no_chroma_is_grey():
 
 
 def test_weights_fit_whatever_the_view():
-    """Weights fit whatever is shown to a generator, cut in its norms or added to its answer."""
+    """Weights fit whatever a generator is shown, and whatever has none in its architecture."""
     assert same_network(ResNetConfig(view_px=256, clip=6.0, undertone_px=9), ResNetConfig())
+    assert same_network(UNetConfig(dropout=0.1), UNetConfig())
+    assert same_network(SRConfig(batch_norm=False), SRConfig(batch_norm=True))
+    ours, theirs = (SRConfig(architecture="srresnet", batch_norm=each) for each in (False, True))
+    assert not same_network(ours, theirs)
     assert not same_network(ResNetConfig(blocks=6), ResNetConfig())
     assert not same_network(UNetConfig(), ResNetConfig())
 

@@ -14,7 +14,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from models.checkpoint import Header, save_generator
 from models.faces.embedding import MobileFaceNet
+from models.families.anonymizer.networks import build_generator
+from models.families.anonymizer.painter import FaceConfig
 from models.features import VGG16
 from models.recipe import Recipe, parse_recipe
 from models.training import train
@@ -116,6 +119,7 @@ _STAGES: dict[str, dict[str, Any]] = {
     },
     "anonymizer-identity": {
         "models": {"identity": "somebody"},
+        "initial": {"identity": "painter.safetensors"},
         "features": "embedding.safetensors",
         "data": "faces",
         "generator": _FACE,
@@ -130,6 +134,7 @@ _STAGES: dict[str, dict[str, Any]] = {
     },
     "anonymizer-tone": {
         "models": {"surroundings": "anybody"},
+        "initial": {"surroundings": "painter.safetensors"},
         "data": "faces",
         "generator": _FACE | {"condition": "surroundings", "tone_channels": 4},
     },
@@ -152,7 +157,7 @@ def tiny_recipe(stage: str, *, objective: dict[str, Any] | None = None, **traini
 
 
 def write_data(root: Path, count: int = 5, px: int = 40) -> None:
-    """Write warm/, cold/, pairs/ (warm beside its cold twin) and style.png below `root`."""
+    """Write warm/, cold/, pairs/ (warm beside its cold twin), style.png and a painter of faces."""
     random = np.random.default_rng(0)
     for folder in ("warm", "cold", "pairs"):
         (root / folder).mkdir(parents=True)
@@ -164,6 +169,13 @@ def write_data(root: Path, count: int = 5, px: int = 40) -> None:
         for folder, pixels in (("warm", warm), ("cold", cold), ("pairs", both)):
             (root / folder / f"{index}.png").write_bytes(save(Image.fromarray(pixels), "png"))
     (root / "style.png").write_bytes(save(Image.fromarray(warm), "png"))
+    painter = _FACE | {"condition": "surroundings"}
+    torch.manual_seed(0)
+    save_generator(
+        root / "painter.safetensors",
+        build_generator(FaceConfig(**painter)),
+        Header(family="anonymizer", generator=painter, name="painter"),
+    )
 
 
 def write_embedding(path: Path) -> Path:
@@ -181,14 +193,13 @@ def write_vgg16(path: Path, deepest: str = "relu1_2") -> Path:
 
 
 def run(recipe: Recipe, folder: Path, data_root: Path, **options: Any) -> dict[str, Path]:
-    """Train on the CPU with the random VGG16."""
+    """Train on the CPU with the random VGG16; initial models are files below `data_root`."""
     return train(
         recipe,
         folder,
         data_root=data_root,
         device=torch.device("cpu"),
-        features=data_root / "vgg16.safetensors",
-        **options,
+        **{"features": data_root / "vgg16.safetensors", "find_model": data_root.joinpath} | options,
     )
 
 

@@ -14,7 +14,7 @@ from models.blocks import parameter_count
 from models.checkpoint import skeleton
 from models.errors import InvalidRecipe, ModelNotFound
 from models.families import FAMILIES
-from models.family import Config, is_smaller, same_network
+from models.family import Config, differences, is_smaller, same_network
 from models.recipe import Recipe, parse_recipe
 from models.registry import ModelVersion, Registry
 
@@ -151,8 +151,9 @@ def recipe_of(
     weights = parameter_count(skeleton(FAMILIES[recipe.family], recipe.generator_config()))
     if weights > _MAX_WEIGHTS:
         raise InvalidRecipe(f"generator: {weights:,} weights; at most {_MAX_WEIGHTS:,}")
-    if base and not same_network(recipe.generator_config(), _config_of(base)):
-        raise InvalidRecipe(f"generator: must be as in the base model {request.base}")
+    if base and (differing := differences(recipe.generator_config(), _config_of(base))):
+        keys = ", ".join(differing)
+        raise InvalidRecipe(f"generator: {keys} must be as in the base model {request.base}")
     return recipe
 
 

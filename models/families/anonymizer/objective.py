@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +23,19 @@ class AnonymizerObjective(Objective):
 
     config_type = AnonymizerConfig
     data_kinds = ("faces",)
+
+    @classmethod
+    def check(
+        cls, generator: Config, config: Config, data: Config, initial: Collection[str]
+    ) -> None:
+        generator = cast(FaceConfig, generator)
+        if generator.condition == "surroundings" and not generator.tone_channels:
+            if not getattr(data, "landmarks", False):
+                raise ValueError("data.landmarks: a face is painted from them, so it must be true")
+        elif generator.condition not in initial:
+            raise ValueError(
+                f"initial: names no model for {generator.condition}, whose painter is not trained"
+            )
 
     @classmethod
     def build(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, cast
 
@@ -115,6 +115,14 @@ class CycleGANObjective(Objective):
             self.memory[domain] = ImagePool(config.pool)
 
     @classmethod
+    def check(
+        cls, generator: Config, config: Config, data: Config, initial: Collection[str]
+    ) -> None:
+        frozen = cast(CycleGANConfig, config).frozen
+        if frozen and frozen not in initial:
+            raise ValueError(f"objective.frozen: [initial] names no model for {frozen}")
+
+    @classmethod
     def build(
         cls, generator: Config, config: Config, features: Path | None, style: Tensor | None
     ) -> CycleGANObjective:
@@ -146,8 +154,10 @@ class CycleGANObjective(Objective):
         fakes: dict[str, Tensor] = {}
         for domain, real, other, to_domain in (("b", b, a, to_b), ("a", a, b, to_a)):
             if domain in self.discriminators and self.weights["identity_a"]:
-                # One pass for both: with instance norm, no picture sees another's statistics.
-                fakes[domain], same = to_domain(torch.cat((other, real))).chunk(2)
+                if self.config.norm == "batch":  # which would mix both domains' statistics
+                    fakes[domain], same = to_domain(other), to_domain(real)
+                else:  # one pass for both is quicker
+                    fakes[domain], same = to_domain(torch.cat((other, real))).chunk(2)
                 terms[f"identity_{domain}"] = losses.identity_mapping(real, same)
             else:
                 fakes[domain] = to_domain(other)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.blocks import ValueRange, bilinear, from_range, to_range
@@ -22,7 +22,7 @@ class SRConfig(Config):
         architecture: "msrresnet" has no BatchNorm, 3 x 3 kernels and a bilinear skip;
             "srresnet" is the paper's, with BatchNorm unless `batch_norm` is false.
         value_range: what the network computes in.
-        output: "tanh" bounds the answer, "linear" leaves it free (the paper's text).
+        output: of "srresnet": "tanh" bounds the answer, "linear" leaves it free (the paper's text).
     """
 
     architecture: Literal["msrresnet", "srresnet"] = "msrresnet"
@@ -32,6 +32,15 @@ class SRConfig(Config):
     batch_norm: bool = True
     value_range: ValueRange = "unit"
     output: Literal["linear", "tanh"] = "linear"
+
+    @model_validator(mode="after")
+    def _check_output(self) -> SRConfig:
+        if self.architecture == "msrresnet" and self.output != "linear":
+            raise ValueError("output: that of msrresnet is linear")
+        return self
+
+    def unused(self) -> set[str]:
+        return {"batch_norm"} if self.architecture == "msrresnet" else set()
 
 
 def _bn(config: SRConfig) -> nn.Module:
