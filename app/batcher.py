@@ -101,7 +101,7 @@ class Batcher:
             return
         held = Counter(item.account for item in self._queue) + self._announced
         if not _greedier(held):
-            raise self._full(total)
+            raise self._full(self._announced.total())
 
     @contextlib.contextmanager
     def announced(self) -> Iterator[None]:
@@ -194,19 +194,20 @@ class Batcher:
             return
         greedy = _greedier(Counter(item.account for item in self._queue))
         if not greedy:
-            raise self._full(len(self._queue))
+            raise self._full()
         pictures = (i for i in reversed(self._queue) if i.account == greedy and not i.alone)
         last = next(pictures, None)
         if last is None:
             return
         self._remove(last)
         if not last.answer.done():
-            last.answer.set_exception(self._full(len(self._queue)))
+            last.answer.set_exception(self._full())
 
-    def _full(self, waiting: int) -> QueueFull:
+    def _full(self, announced: int = 0) -> QueueFull:
+        queued_s = sum(item.cost_s for item in self._queue)
         return QueueFull(
             f"{self.queue_limit} pictures (queue_limit) are waiting already",
-            retry_after_s=waiting * self._typical_run_s,
+            retry_after_s=queued_s + announced * self._typical_run_s,
         )
 
     async def _work(self) -> None:
@@ -264,7 +265,8 @@ class Batcher:
                 batch[0].answer.set_exception(error)
             return
         ran_s = time.monotonic() - started
-        self._typical_run_s += 0.2 * (ran_s / len(batch) - self._typical_run_s)
+        if not batch[0].alone:  # tiles are not typical
+            self._typical_run_s += 0.2 * (ran_s / len(batch) - self._typical_run_s)
         for item, value in zip(batch, values, strict=True):
             if not item.answer.done():
                 item.answer.set_result(Done(value, started - item.arrived, ran_s, len(batch)))

@@ -199,7 +199,8 @@ class Catalog:
         """Return the model if it does `task`; raises WrongTask beside what `get` raises."""
         served = self.get(reference, caller)
         if served.family.task is not task:
-            raise WrongTask(f"this model is asked for at /v1/{served.family.task.value}")
+            task_name = served.family.task.value
+            raise WrongTask(f"{served.label} is for /v1/{task_name} (anamorph {task_name})")
         return served
 
     async def upscaler(

@@ -156,18 +156,22 @@ def train(
     from app.installation import choose_device, open_registry
     from app.signals import stop_signal
     from models import training
+    from models.evaluation.data import check_evaluation
     from models.recipe import load_recipe
 
     with errors_as_text(), stop_signal() as asked:
         settings = settings_from(device=device, vgg16=features)
         folder = out or settings.home / "runs" / recipe.stem
+        wanted = load_recipe(recipe, changes or ())
+        check_evaluation(wanted)
         made = training.train(
-            load_recipe(recipe, changes or ()),
+            wanted,
             folder,
             data_root=data,
             # Without an index: torchrun gives each of its processes a GPU.
             device=torch.device(choose_device(settings.device).type),
-            features=settings.vgg16,
+            # Of faces the features are an embedding, which no setting names.
+            features=features if wanted.family == "anonymizer" else settings.vgg16,
             find_model=partial(_find_model, open_registry(settings)),
             stop_after=stop_after,
             should_stop=asked.is_set,

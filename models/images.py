@@ -294,9 +294,9 @@ def _check_size(file: ImageFile, scans: int, limits: Limits) -> None:
         if min(width, height) < 1:
             raise CorruptImage(f"{size}: a side is zero")
         if max(width, height) > limits.max_side:
-            raise ImageTooLarge(f"{size}; a side has at most {limits.max_side:,}")
+            raise ImageTooLarge(f"{size}; a side has at most {limits.max_side:,} (max_side)")
         if width * height > limits.max_pixels:
-            raise ImageTooLarge(f"{size}; at most {limits.max_pixels:,} are allowed")
+            raise ImageTooLarge(f"{size}; at most {limits.max_pixels:,} (max_pixels) are allowed")
         if width * height * scans > limits.max_pixels * _MAX_SCANS:
             raise ImageTooLarge(f"{size} in {scans} progressive scans take too long")
 

@@ -39,14 +39,15 @@ class Pictures(Dataset[Tensor]):
         self.sizes: list[tuple[int, int]] = []
         self._kept: dict[int, Tensor] = {}
         bytes_left = _CACHE_BYTES
-        files = _files(root, folders)
+        files, skipped = _files(root, folders), ""
         for path in (files[index] for index in evenly_spaced(len(files), limit)):
             try:
                 picture = read_picture(path)
                 if min(picture.shape[1:]) < min_px:
                     raise ImageError(f"a side is shorter than {min_px} pixels")
             except (ImageError, OSError) as error:
-                log.warning("skipped %s: %s", path.name, error)
+                skipped = f"{path.name}: {error}"
+                log.warning("skipped %s", skipped)
                 continue
             if picture.nbytes <= bytes_left:
                 self._kept[len(self.paths)] = picture
@@ -54,7 +55,7 @@ class Pictures(Dataset[Tensor]):
             self.paths.append(path)
             self.sizes.append((picture.shape[1], picture.shape[2]))
         if not self.paths:
-            raise InvalidDataset(f"no usable image in {', '.join(folders)}")
+            raise InvalidDataset(f"no usable image in {', '.join(folders)}; {skipped}")
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -287,7 +287,10 @@ def parse_recipe(table: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        raise InvalidRecipe("; ".join(faults_of(error))) from error
+        wrong = "; ".join(faults_of(error))
+        for kind in ("paired", "unpaired", "highres", "content", "colours", "faces"):
+            wrong = wrong.replace(f"data.{kind}.", "data.")  # pydantic's path, not the recipe's
+        raise InvalidRecipe(wrong) from error
 
 
 def _faults_in(check: Callable[[], Any], table: str) -> list[str]:

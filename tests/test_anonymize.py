@@ -142,6 +142,7 @@ def test_no_face_is_an_answer_of_its_own(faces_client: TestClient) -> None:
     for fields in ({}, {"passcode": PASSCODE}):
         response = anonymize(faces_client, file, allow_no_face="true", **fields)
         assert (response.headers["x-faces"], response.headers["x-sealed"]) == ("0", "false")
+        assert "x-model" not in response.headers
         np.testing.assert_array_equal(rgb(response), rgb(photo(64, 64)))
 
 

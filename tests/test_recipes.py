@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from models.errors import InvalidRecipe
+from models.evaluation.data import check_evaluation
 from models.recipe import load_recipe, parse_recipe
 from tiny_training import STAGES, tiny_recipe
 
@@ -18,6 +19,7 @@ RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").rglob("*.toml
 def test_recipes_of_the_project(path: Path):
     """Every recipe in recipes/ is valid, names its model after its file and states its licence."""
     recipe = load_recipe(path)
+    check_evaluation(recipe)
     assert path.stem in recipe.models.values()
     assert recipe.card["licence"]
 
@@ -122,6 +124,14 @@ def test_what_no_step_could_be_made_of(family: str, change: dict[str, Any], name
     for part, keys in change.items():
         recipe[part] = {} if keys is None else recipe[part] | keys
     with pytest.raises(InvalidRecipe, match=named):
+        parse_recipe(recipe)
+
+
+def test_keys_are_named_as_the_recipe_has_them():
+    """A key of [data] that is unknown is named by its path in the file."""
+    recipe = table("srgan-regression")
+    recipe["data"]["load_px"] = 40
+    with pytest.raises(InvalidRecipe, match=r"^data\.load_px: "):
         parse_recipe(recipe)
 
 

@@ -114,6 +114,8 @@ def test_errors_are_sentences(recipe: Path, tmp_path: Path):
         ("training.stepz=1", "training.stepz"),
         ('data.train=["warm", "empty"]', "no usable image in empty"),
         ("nonsense", "nonsense"),
+        ("data.crop_px=64", "a side is shorter than 64 pixels"),
+        ('card.evaluation.set=["warm"]', "[evaluation] table: set: "),
     ):
         failed = command(recipe, "--set", change)
         assert failed.exit_code == 1

@@ -76,6 +76,13 @@ def test_terms_are_the_bases_unless_given(home: Path) -> None:
     assert (made["adversarial"], made["perceptual"]) == (1e-2, 2e-4)
 
 
+def test_terms_of_use_stay_with_the_weights(home: Path) -> None:
+    """What is trained further says in its card under which licence its base was trained."""
+    shipped = Registry(home, ROOT / "models" / "weights").resolve("srresnet-x4").header.card
+    assert recipe(home, "srresnet-x4").card["licence"] == f"of the base: {shipped['licence']}"
+    assert "licence" not in recipe(home, None).card
+
+
 @pytest.mark.parametrize(
     ("family", "kinds"),
     [("pix2pix", "paired or highres"), ("srgan", "highres"), ("style", "style")],

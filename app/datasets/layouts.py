@@ -260,8 +260,8 @@ def _warn(made: Arrangement, sizes: Mapping[str, Size], kind: Kind) -> None:
         odd = sum(width != 2 * height for height, width in shapes)
         if 2 * odd > len(shapes):
             made.warnings.append(
-                f"{odd} of {len(shapes)} training pictures are not twice as wide as high: "
-                "are A and B side by side in them?"
+                f"{odd} of {len(shapes)} training pictures are not twice as wide as high, as two "
+                "squares side by side are: make sure that A and B are in them"
             )
     if kind == "highres":
         sides = [min(sizes[source]) for source in made.parts.get("train", {}).values()]

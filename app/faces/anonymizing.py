@@ -139,7 +139,7 @@ async def anonymize(
             "no face was found; send its box in `faces` if there is one, or allow_no_face=true to "
             "have the picture as it is"
         )
-    passcode = params.passcode if targets else None
+    passcode, model = (params.passcode, model) if targets else (None, None)
     originals: list[Region] = []
     if passcode is not None:
         boxes = [_touched(target, params.method, height, width) for target in targets]

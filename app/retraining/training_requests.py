@@ -122,7 +122,10 @@ def recipe_of(
         raise InvalidRecipe(f"base: {request.base} is of the family {base.header.family}")
     asked = request.hyperparameters
     if wrong := sorted(set(asked.data) - _DATA_KEYS):  # above all no folders of the client's choice
-        raise InvalidRecipe("; ".join(f"data.{key}: is for the dataset to say" for key in wrong))
+        raise InvalidRecipe(
+            f"data: {', '.join(wrong)}: not among {', '.join(sorted(_DATA_KEYS))}; the rest is for "
+            "the dataset to say"
+        )
     if "steps" in asked.training:
         raise InvalidRecipe("training.steps: give steps or minutes beside the hyperparameters")
     defaults = DEFAULTS["colours" if data["kind"] == "colours" else request.family]
@@ -143,7 +146,7 @@ def recipe_of(
             | asked.generator,
             "objective": defaults["objective"] | stage | asked.objective,
             "training": training,
-            "card": {"evaluation": evaluation} | staged_card,
+            "card": {"evaluation": evaluation} | staged_card | _origin(base),
         }
     )
     if recipe.objective.get("frozen") == model_key(request):
@@ -211,6 +214,12 @@ def _stage(
         return {}, {"stage": "adversarial", "regression_model": base.name}
     objective = {"stage": was} | card.get("recipe", {}).get("objective", {})
     return objective, {key: card[key] for key in _STAGED_CARD if key in card}
+
+
+def _origin(base: ModelVersion | None) -> dict[str, str]:
+    """What a card says of the weights that a training begins with, whose terms stay."""
+    card = base.header.card if base else {}
+    return {key: f"of the base: {card[key]}" for key in ("data", "licence") if card.get(key)}
 
 
 def _opposite(request: TrainingRequest) -> str:

@@ -24,7 +24,7 @@ class PictureParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file_fields: ClassVar[tuple[str, ...]] = ("image",)
-    max_field_bytes: ClassVar[int] = 16 * 1024  # the boxes of a few hundred faces
+    max_field_bytes: ClassVar[int] = 64 * 1024  # 256 boxes of faces, as floats
 
 
 class ImageParams(PictureParams):

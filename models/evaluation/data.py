@@ -105,6 +105,28 @@ def parse_test(kind: type[_Test], table: dict[str, Any]) -> _Test:
         raise InvalidRecipe(f"the card's [evaluation] table: {wrong}") from error
 
 
+_TESTS: dict[str, type[Config]] = {
+    "highres": UpscaleTest,
+    "paired": PairedTest,
+    "unpaired": UnpairedTest,
+    "content": StylizeTest,
+    "colours": ColoursTest,
+    "faces": FacesTest,
+}
+
+
+def check_evaluation(recipe: Recipe) -> None:
+    """Raise InvalidRecipe for a [card.evaluation] table that nothing could be measured by."""
+    table = recipe.card.get("evaluation")
+    if not table:
+        return
+    kind = recipe.data.kind
+    if unknown := sorted(table.keys() - recipe.models.keys()) if kind == "unpaired" else ():
+        raise InvalidRecipe(f"[card.evaluation] {', '.join(unknown)}: there is no such generator")
+    for part in table.values() if kind == "unpaired" else [table]:
+        parse_test(_TESTS[kind], part)
+
+
 def upscale_test_pictures(
     root: Path, folder: str, scale: int, limit: int | None = None, middle_px: int | None = None
 ) -> tuple[list[Pixels], list[Pixels]]:

@@ -104,7 +104,8 @@ def load_embedding(path: Path | None) -> MobileFaceNet:
             if layer.bias is not None:
                 layer.bias.data.copy_(bias.view_as(layer.bias))
     except Exception as error:
-        raise MissingFeatures(f"{path} holds no MobileFaceNet: {error}") from error
+        reason = str(error).partition("\n")[0]
+        raise MissingFeatures(f"{path} holds no MobileFaceNet: {reason}") from error
     return network
 
 
