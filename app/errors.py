@@ -67,12 +67,14 @@ class SeveralImages(ServiceError):
 class InvalidParameter(ServiceError):
     """A parameter that is unknown, given twice or out of its range.
 
-    `faults` names each: {"field": ..., "message": ...}.
+    `faults` names each: {"field": ..., "message": ...}; that of a message "field: ..." is in it.
     """
 
     def __init__(self, message: str, faults: list[dict[str, str]] | None = None) -> None:
         super().__init__(message)
-        self.faults = faults or []
+        field, colon, text = message.partition(": ")
+        named = [{"field": field, "message": text}] if colon and field.isidentifier() else []
+        self.faults = faults or named
 
     @classmethod
     def of(cls, errors: list[Any]) -> InvalidParameter:

@@ -307,6 +307,7 @@ def test_passcodes_stay_out_of_urls_and_logs(faces_client: TestClient) -> None:
         wrong = anonymize(faces_client, passcode="hunter2", format="gif")
     assert_problem(query, 422, "invalid_parameter")
     assert_problem(wrong, 422, "invalid_parameter")
+    assert [fault["field"] for fault in wrong.json()["errors"]] == ["format"]
     assert form.status_code == 200
     assert lines
     assert "hunter2" not in repr(lines) + query.text + wrong.text

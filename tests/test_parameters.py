@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app import catalog
+from app import interpolations
 from app.main import create_app
 from models import images, lab
 from tiny import encoded, opened, photo, pixels, publish_models, tiny_settings, until_ready
@@ -54,8 +54,8 @@ def test_few_networks_are_made_for_details_at_a_time(
 ) -> None:
     """Each further `detail` takes a network that is made first; beyond a few, others wait."""
     may_open = threading.Event()
-    work = catalog.open_between
-    monkeypatch.setattr(catalog, "open_between", lambda *given: may_open.wait(60) and work(*given))
+    work = interpolations.open_between
+    monkeypatch.setattr(interpolations, "open_between", lambda *given: may_open.wait(60) and work(*given))
 
     def answered(step: int) -> httpx.Response:
         fields = {"detail": 0.55 + 0.05 * step}

@@ -174,7 +174,8 @@ async def _read_form(
 def _validated(fields: list[tuple[str, str]], params: type[P]) -> P:
     values = dict(fields)
     if len(values) < len(fields):
-        raise InvalidParameter("a parameter is given more than once")
+        twice = max(values, key=[name for name, _ in fields].count)
+        raise InvalidParameter(f"{twice}: it is given more than once")
     try:
         return params.model_validate(values)
     except ValidationError as error:
