@@ -55,7 +55,9 @@ def test_few_networks_are_made_for_details_at_a_time(
     """Each further `detail` takes a network that is made first; beyond a few, others wait."""
     may_open = threading.Event()
     work = interpolations.open_between
-    monkeypatch.setattr(interpolations, "open_between", lambda *given: may_open.wait(60) and work(*given))
+    monkeypatch.setattr(
+        interpolations, "open_between", lambda *given: may_open.wait(60) and work(*given)
+    )
 
     def answered(step: int) -> httpx.Response:
         fields = {"detail": 0.55 + 0.05 * step}
