@@ -122,10 +122,9 @@ def recipe_of(
         raise InvalidRecipe(f"base: {request.base} is of the family {base.header.family}")
     asked = request.hyperparameters
     if wrong := sorted(set(asked.data) - _DATA_KEYS):  # above all no folders of the client's choice
-        raise InvalidRecipe(
-            f"data: {', '.join(wrong)}: not among {', '.join(sorted(_DATA_KEYS))}; the rest is for "
-            "the dataset to say"
-        )
+        named = ", ".join(f"data.{key}" for key in wrong)
+        known = ", ".join(sorted(_DATA_KEYS))
+        raise InvalidRecipe(f"{named}: only {known} can be asked for; the dataset says the rest")
     if "steps" in asked.training:
         raise InvalidRecipe("training.steps: give steps or minutes beside the hyperparameters")
     defaults = DEFAULTS["colours" if data["kind"] == "colours" else request.family]
