@@ -147,3 +147,12 @@ def test_what_is_reduced_needs_more_memory(tmp_path: Path, monkeypatch: pytest.M
         picture = encoded(photo(64, 64), "jpeg")
         answers = [client.post(f"/v1/upscale?scale={n}", content=picture) for n in (4, 2)]
     assert [answer.status_code for answer in answers] == [200, 413]
+
+
+def test_a_share_that_grows_counts_once() -> None:
+    """What a request held before does not stand in the way of its own larger share."""
+    budget = Budget(100)
+    with budget.share() as share:
+        share.resize(60)
+        share.resize(70)
+        assert budget.held_bytes == 70

@@ -393,3 +393,16 @@ def test_any_names_are_sorted(paths: list[tuple[tuple[str, ...], str]], kind: An
     for name in (name for names in made.parts.values() for name in names):
         assert "/" not in name
         assert len(name.encode()) <= 255
+
+
+def test_pairs_of_two_formats_stay_together() -> None:
+    """A photo and its partner of another suffix are both for training or both for tests."""
+    sizes = {f"A/{n}.jpg": (64, 64) for n in range(30)} | {
+        f"B/{n}.png": (64, 64) for n in range(30)
+    }
+    parts = {
+        part: {Path(name).stem for name in names}
+        for part, names in arrange(sizes, "paired").parts.items()
+    }
+    assert parts["testA"] == parts["testB"] != set()
+    assert parts["trainA"] == parts["trainB"]

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from models.optimization import MovingAverage, Muon
+from models.optimization import MovingAverage, Muon, rate_factor
+from models.recipe import TrainingConfig
 
 
 @pytest.mark.parametrize("shape", [(8, 4, 3, 3), (64, 2, 3, 3), (6, 40)])
@@ -60,3 +61,9 @@ def test_an_average_reaches_its_decay():
     old, new = [torch.zeros(3)], [torch.ones(3)]
     MovingAverage(0.99)(old, new, torch.tensor(10_000))
     torch.testing.assert_close(old[0], torch.full((3,), 0.01))
+
+
+def test_linear_is_constant_for_half_the_steps():
+    """Then it falls to zero, as in the papers of pix2pix and CycleGAN."""
+    config = TrainingConfig(steps=8, schedule="linear")
+    assert [rate_factor(config, step) for step in (0, 4, 6, 8)] == [1, 1, 0.5, 0]

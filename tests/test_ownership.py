@@ -166,6 +166,8 @@ def test_a_model_serves_its_key_alone(people: tuple[Person, Person, Person]) -> 
     assert bob.ask("POST", "/v1/upscale", content=data)[0] == 200
     refused = bob.ask("POST", f"{MODELS}/{everybodys}/rollback")
     assert (refused[0], refused[1]["code"]) == (403, "scope_missing")
+    assert bob.ask("POST", f"{MODELS}/{everybodys}/promote", json={"version": 1})[0] == 403
+    assert bob.ask("DELETE", f"{MODELS}/{everybodys}/versions/1")[0] == 403
     assert bob.get(f"{MODELS}/{everybodys}/versions")[0] == 200
     assert ann.ask("POST", f"{MODELS}/anns/promote", json={"version": 1})[0] == 200
     assert operator.ask("DELETE", f"{MODELS}/anns/versions/2")[0] == 204

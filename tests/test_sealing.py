@@ -305,3 +305,22 @@ def test_the_container_shows_nothing_of_the_face() -> None:
     assert b"right" not in first
     assert carried(first, "png") != carried(second, "png")
     assert RIGHT.get_secret_value() not in repr(find_seal(first, "png"))
+
+
+def test_seals_of_before_still_open() -> None:
+    """The key of a passcode and a salt is what it always was, or no sealed face would come back."""
+    key = seal_key(SecretStr("right"), bytes(16), Cost(Kdf.SCRYPT, 8, 1, 1))
+    assert key.hex() == "ee4461bb31362cda5d6c81b80164f19fc969b1731be5ec7d9f98a2ee0d8b0487"
+
+
+def test_a_seal_is_of_all_the_picture() -> None:
+    """It notices a changed transparency, and the same bytes in another shape."""
+    rgb, alpha = np.full((4, 6, 3), 9, np.uint8), np.full((4, 6), 200, np.uint8)
+    other = alpha.copy()
+    other[0, 0] = 100
+    pictures = (
+        Picture(rgb, alpha, "png"),
+        Picture(rgb, other, "png"),
+        Picture(rgb.reshape(6, 4, 3), alpha.reshape(6, 4), "png"),
+    )
+    assert len({sealing._digest(picture) for picture in pictures}) == 3
