@@ -287,9 +287,10 @@ def parse_recipe(table: dict[str, Any]) -> Recipe:
     try:
         return Recipe.model_validate(table)
     except ValidationError as error:
-        wrong = "; ".join(faults_of(error))
-        for kind in ("paired", "unpaired", "highres", "content", "colours", "faces"):
-            wrong = wrong.replace(f"data.{kind}.", "data.")  # pydantic's path, not the recipe's
+        data = table.get("data")
+        kind = data.get("kind") if isinstance(data, dict) else None
+        # Of pydantic's path the kind is a part, of the recipe's it is none.
+        wrong = "; ".join(faults_of(error)).replace(f"data.{kind}.", "data.")
         raise InvalidRecipe(wrong) from error
 
 

@@ -87,6 +87,7 @@ _HOLDING = {"colours": "highres", "content": "style"}
 _KEYS = {"pix2pix": "AtoB", "srgan": "upscale", "style": "stylize"}
 _DATA_KEYS = {"load_px", "max_load_px", "crop_px", "min_factor", "flip", "style_px"}
 _MAX_WEIGHTS = 250_000_000  # the largest published network of these families has 54 million
+_OF_BASE = "of the base: "  # said once, however many trainings went on from it
 _STAGED_CARD = ("stage", "regression_model")
 _FINE_TUNING = (
     0.1  # of the family's learning rate, so that a base model is not shaken off its place
@@ -218,7 +219,8 @@ def _stage(
 def _origin(base: ModelVersion | None) -> dict[str, str]:
     """What a card says of the weights that a training begins with, whose terms stay."""
     card = base.header.card if base else {}
-    return {key: f"of the base: {card[key]}" for key in ("data", "licence") if card.get(key)}
+    kept = [key for key in ("data", "licence") if card.get(key)]
+    return {key: _OF_BASE + str(card[key]).removeprefix(_OF_BASE) for key in kept}
 
 
 def _opposite(request: TrainingRequest) -> str:
