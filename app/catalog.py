@@ -226,7 +226,9 @@ class Catalog:
         pair = self._pair(chosen, caller)
         if pair is None:
             if detail:
-                raise InvalidParameter(f"detail: {chosen.label} has no adversarial counterpart")
+                raise InvalidParameter(
+                    f"detail: {chosen.label} has no counterpart to interpolate with"
+                )
             return chosen
         step = round((detail or 0.0) * DETAIL_STEPS)
         if step == 0:

@@ -149,6 +149,18 @@ def test_what_is_reduced_needs_more_memory(tmp_path: Path, monkeypatch: pytest.M
     assert [answer.status_code for answer in answers] == [200, 413]
 
 
+def test_transparency_needs_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer with transparency is foreseen to take more memory than the same without."""
+    publish_models(tmp_path, ("starry-night",))
+    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
+    with TestClient(create_app(tiny_settings(tmp_path, max_memory_bytes=1_500_000))) as client:
+        until_ready(client)
+        pictures = [encoded(photo(200, 200, mode)) for mode in ("RGB", "RGBA")]
+        style = "/v1/stylize?style=starry-night&format=webp"
+        answers = [client.post(style, content=picture) for picture in pictures]
+    assert [answer.status_code for answer in answers] == [200, 413]
+
+
 def test_a_share_that_grows_counts_once() -> None:
     """What a request held before does not stand in the way of its own larger share."""
     budget = Budget(100)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from models.evaluation.data import upscale_test_pictures
 from models.evaluation.figures import evaluate
 from models.evaluation.protocols import Table, mean_colours
 from models.families import family
+from models.features import VGG16
+from models.images import Pixels
 from models.recipe import load_recipe
 from models.registry import Registry
 from tiny_training import tiny_recipe, write_data, write_vgg16
@@ -139,6 +142,29 @@ def test_figures_are_of_the_pictures(tmp_path: Path, data: Path, monkeypatch: py
     assert error is not None
     assert distance <= error
     assert mean_colour[0] < unchanged[0]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("stage", ["pix2pix", "cyclegan"])
+def test_the_kernel_distance_is_between_answers_and_targets(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+):
+    """Of a translation that paints all pictures alike, the kernel distance sees those."""
+    seen = []
+    embed = metrics.embed
+
+    def watched(pictures: Iterable[Pixels], features: VGG16) -> torch.Tensor:
+        listed = list(pictures)
+        seen.append([picture.mean() for picture in listed])
+        return embed(listed, features)
+
+    monkeypatch.setattr(metrics, "embed", watched)
+    monkeypatch.setattr(figures, "answerer", lambda *_: lambda warm: np.full_like(warm, 77))
+    measured(model_file(tmp_path, stage), data)
+    warm, cold = (
+        [images.decode(file.read_bytes(), images.Limits()).rgb.mean() for file in files]
+        for files in (sorted((data / folder).iterdir()) for folder in ("warm", "cold"))
+    )
+    assert seen[:3] == [pytest.approx(cold), [77] * 6, pytest.approx(warm)]
 
 
 @pytest.mark.parametrize(("limit", "count"), [(3, 3), (99, 6)])

@@ -67,6 +67,16 @@ def test_recognition_before_and_after():
     assert "4 people" in table.title
 
 
+def test_gallery_and_probes():
+    """Every other photo is looked for among the rest, and found where that has its person."""
+    a, a2, b, b2 = (people()[index] for index in (0, 1, 4, 5))
+    rank_1 = [
+        reidentification_table("two", photos, {}, Finds(), judge).rows["unchanged"][0]
+        for photos in ([a, b, a2, b2], [a, a2, b, b2], [a, b, b2])
+    ]
+    assert rank_1 == [0.0, 1.0, 1.0]
+
+
 def test_seals_are_measured():
     """In every format that carries a seal, all faces of all photos come back bit for bit."""
     photos = [portrait.rgb for portrait in people()[:2]]
@@ -102,16 +112,17 @@ def test_the_way_back():
     def shifted(face: Pixels, bits: np.ndarray) -> Pixels:
         return face + np.where(bits, 60, -60).astype(np.uint8)  # modulo 256, so exactly undone
 
-    faces = [np.full((128, 128, 3), 100, np.uint8)] * 2
+    faces = [np.full((128, 128, 3), 100, np.uint8)] * 4
 
     def back(face: Pixels, bits: np.ndarray) -> Pixels:
         return shifted(face, ~bits)
 
-    table = passcode_table("two", faces, "adder", shifted, back, 3, judge)
+    table = passcode_table("four", faces, "adder", shifted, back, 3, judge)
     figures = dict(zip(table.protocols, table.rows["adder"], strict=True))
     assert figures["restored"] > 90
     assert np.isfinite(figures["restored"])  # though every restored face is the original
     assert figures["known again"] == figures["changed"] == 1.0
+    assert figures["wrong code"] > 0  # and not the face that the right one brings
 
 
 def test_two_passcodes_are_told_apart_over_all_pairs():

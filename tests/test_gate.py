@@ -19,24 +19,31 @@ from models.errors import MissingFeatures
 from models.evaluation import figures, metrics
 from models.evaluation.gate import gate
 from models.images import Pixels
+from tiny_training import tiny_recipe
 
 held_out = test_evaluation.data
 
 
 @pytest.fixture(autouse=True)
 def _answers(monkeypatch: pytest.MonkeyPatch, one_thread: None) -> None:
-    """Let each model's card say how it answers: how many levels every other pixel is off."""
+    """Let each model's card say how it answers: how many levels every other pixel is off.
+
+    With "share", that share of the pixels instead.
+    """
     monkeypatch.setattr(metrics, "KID_PX", 32)
 
     def answerer(loaded: LoadedGenerator, device: torch.device) -> Callable[[Pixels], Pixels]:
         scale = loaded.family.scale(loaded.config)
-        error = loaded.header.card["error"]
+        card = loaded.header.card
 
         def answer(picture: Pixels) -> Pixels:
             right = picture if loaded.family.id == "style" else 255 - picture
             if scale > 1:
                 right = picture.repeat(scale, 0).repeat(scale, 1)
-            off = error * (np.indices(right.shape[:2]).sum(0) % 2)[..., None]
+            wrong = np.indices(right.shape[:2]).sum(0) % 2 == 1
+            if "share" in card:
+                wrong = np.random.default_rng(0).random(right.shape[:2]) < card["share"]
+            off = card["error"] * wrong[..., None]
             return (right + off).clip(0, 255).astype(np.uint8)
 
         return answer
@@ -97,6 +104,31 @@ def test_the_first_version_must_beat_no_model(tmp_path: Path, held_out: Path) ->
     assert first.new < first.baseline
     poor = gate(version(tmp_path, "srgan-regression", 0), None, held_out, features=None)
     assert not poor.passed  # repeated pixels against bicubic interpolation
+    unchanged = version(tmp_path, "style", 0)
+    assert not gate(unchanged, None, held_out, features=held_out / "vgg16.safetensors").passed
+
+
+@pytest.mark.parametrize(
+    ("stage", "share", "passes"),
+    [
+        ("srgan-regression", 0.507, True),
+        ("srgan-regression", 0.512, False),
+        ("pix2pix", 0.505, True),
+        ("pix2pix", 0.51, False),
+    ],
+)
+def test_noise_is_tolerated(
+    tmp_path: Path, held_out: Path, stage: str, share: float, passes: bool
+) -> None:
+    """A version may be 0.05 dB of PSNR worse than the serving one, or a hundredth of a distance."""
+    serving = version(tmp_path / "serving", stage, 20, share=0.5)
+    new = version(tmp_path / "new", stage, 20, share=share)
+    verdict = gate(new, serving, held_out, features=None)
+    assert verdict.serving
+    tolerated = 0.05 if verdict.metric == "PSNR" else verdict.serving / 100
+    worse = abs(verdict.new - verdict.serving)
+    assert tolerated / 2 < worse < 2 * tolerated
+    assert (worse < tolerated) == passes == verdict.passed
 
 
 @pytest.mark.parametrize("stage", ["cyclegan", "style", "srgan-adversarial"])
@@ -126,6 +158,11 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, held_out: Path) -> N
     adversarial = version(tmp_path / "serving", "srgan-regression", 9)
     amend_card(adversarial, {"stage": "adversarial"})
     assert "something else" in gate(upscaler, adversarial, held_out, features=None).reason
+    generator = tiny_recipe("srgan-regression").generator | {"scale": 4}
+    larger = test_evaluation.model_file(
+        tmp_path / "serving", "srgan-regression", generator=generator
+    )
+    assert "something else" in gate(upscaler, larger, held_out, features=None).reason
 
 
 def test_a_broken_figure_never_passes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,21 @@ def test_a_database_holds_no_pickles(home: Path, client: TestClient, body: dict[
     text = (home / "jobs.sqlite").read_bytes()
     assert b"anamorph_json" in text
     assert b"py_pickle" not in text
+
+
+def test_a_job_is_put_back_by_its_own_worker(
+    home: Path, client: TestClient, body: dict[str, Any]
+) -> None:
+    """A worker that lost a job to another one leaves it running there."""
+    jobs = Jobs(training_settings(home))
+    job_id = submit(client, body)["id"]
+    with sqlite3.connect(home / "jobs.sqlite") as database:
+        change = "UPDATE workflow_status SET status = 'PENDING', executor_id = 'a'"
+        database.execute(f"{change} WHERE workflow_uuid = ?", (job_id,))
+    jobs.put_back(job_id, "b")
+    assert (jobs.get(job_id).state, jobs.owner(job_id)) == ("running", "a")
+    jobs.put_back(job_id, "a")
+    assert jobs.get(job_id).state == "queued"
 
 
 def test_jobs_leave_the_registry_alone(home: Path) -> None:

@@ -172,7 +172,7 @@ def refused_for_its_model(response: Any) -> bool:
     if response.status_code != 422:
         return False
     problem = response.json()
-    return problem["code"] == "wrong_task" or "no adversarial counterpart" in problem["detail"]
+    return problem["code"] == "wrong_task" or "no counterpart" in problem["detail"]
 
 
 def test_every_body_is_described_as_its_version_of_openapi_has_it() -> None:

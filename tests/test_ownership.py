@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+import app.engines
 from app.keys import KeyStore, Scope
 from app.main import create_app
 from models.checkpoint import amend_card
@@ -171,3 +172,28 @@ def test_a_model_serves_its_key_alone(people: tuple[Person, Person, Person]) -> 
     assert bob.get(f"{MODELS}/{everybodys}/versions")[0] == 200
     assert ann.ask("POST", f"{MODELS}/anns/promote", json={"version": 1})[0] == 200
     assert operator.ask("DELETE", f"{MODELS}/anns/versions/2")[0] == 204
+
+
+def test_detail_looks_at_nobody_elses_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everybody's sharp upscaler, trained from somebody's own, brings others nothing of that."""
+    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
+    publish_models(tmp_path, ("srresnet-x4", "srgan-x4"))
+    KeyStore(tmp_path).create({Scope.ADMIN})
+    client = TestClient(create_app(training_settings(tmp_path, require_keys=True)))
+    ann, bob = (Person(client, tmp_path, Scope.INFER) for _ in range(2))
+    private = Registry(tmp_path, tmp_path / "no weights").resolve("srresnet-x4").path
+    amend_card(private, {"lineage": {"owner": ann.key.id}})
+
+    def answered(person: Person, detail: float) -> Any:
+        query = f"/v1/upscale?model=srgan-x4&detail={detail}"
+        status, answer = person.ask("POST", query, content=encoded(photo(8, 8)))
+        return status if status == 200 else answer["detail"]
+
+    with client:
+        until_ready(client)
+        assert [answered(ann, detail) for detail in (0, 0.5)] == [200, 200]
+        assert [answered(bob, detail) for detail in (0, 0.5)] == [
+            200, "detail: srgan-x4@1 has no counterpart to interpolate with",
+        ]  # fmt: skip

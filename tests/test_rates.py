@@ -21,7 +21,7 @@ from anamorph import Client, errors
 from app import rates
 from app.accounts import Account, on_account
 from app.callers import OPERATOR
-from app.errors import RateLimited
+from app.errors import QueueFull, RateLimited
 from app.keys import KeyStore, Scope
 from app.main import create_app
 from app.rates import Meter, Rates
@@ -184,6 +184,31 @@ def test_computing_is_counted_by_pixels_and_pace(
         answer = client.post("/v1/anonymize", files={"image": encoded(photo(64, 64))}, data=form)
         assert answer.status_code == 200
         assert re.match(r'"compute-seconds";r=5\d;', answer.headers["ratelimit"])
+
+
+@pytest.mark.parametrize("tile_px", [1440, 64], ids=["whole", "in tiles"])
+def test_what_did_not_run_is_paid_back(
+    home: Path, quick: Clock, monkeypatch: pytest.MonkeyPatch, tile_px: int
+) -> None:
+    """A picture that found the queue full, or whose tiles failed, has cost nothing."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise QueueFull("the queue is full", retry_after_s=1)
+
+    whole_pixels = tile_px**2
+    settings = tiny_settings(
+        home, compute_s_per_minute=60, tile_px=tile_px, whole_pixels=whole_pixels
+    )
+    with TestClient(create_app(settings)) as client:
+        until_ready(client)
+        service: Any = client.app.state.service  # type: ignore[attr-defined]
+        [model] = service.catalog.models(OPERATOR)
+        monkeypatch.setattr(model.pace, "seconds", lambda pixels: pixels * 0.001)
+        monkeypatch.setattr(service.batcher, "_make_room", full)
+        monkeypatch.setattr(service.batcher, "call", full)
+        answer = client.post(STYLIZE, content=encoded(photo(80, 100)))
+    assert (answer.status_code, answer.json()["code"]) == (503, "queue_full")
+    assert answer.headers["ratelimit"].startswith('"compute-seconds";r=60')
 
 
 def test_our_client_comes_back_when_told(tmp_path: Path) -> None:

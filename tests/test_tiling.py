@@ -161,6 +161,47 @@ def test_no_seams(family_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert steps[joints].max() <= elsewhere.max() * 1.05
 
 
+class Nearest:
+    """Enlarges four times, without any memory to speak of."""
+
+    device, dtype, backend = "cpu", "float32", "torch"
+
+    def __call__(self, batch: Tensor, statistics: Tensor | None = None) -> Tensor:
+        assert statistics is None
+        return batch.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+
+    def statistics(self, patches: Tensor, drift: Tensor | None = None) -> Tensor:
+        raise AssertionError(patches.shape)
+
+    def drift(self, tile: Tensor, statistics: Tensor) -> Tensor:
+        raise AssertionError(tile.shape)
+
+
+class Counting(Nearest):
+    """Answers each tile by one level, the next one lighter."""
+
+    def __init__(self) -> None:
+        self.level = -1.0
+
+    def __call__(self, batch: Tensor, statistics: Tensor | None = None) -> Tensor:
+        self.level += 0.5
+        return torch.full_like(batch, self.level)
+
+
+@pytest.mark.parametrize("size", [(16, 120), (120, 16)])
+def test_tiles_fade_into_each_other(size: tuple[int, int]) -> None:
+    """From a tile to a lighter one the answer gets lighter step by step, over a quarter halo."""
+    rule = SizeRule(halo=32)
+    tiled = run_tiled(Counting(), picture(*size), rule, 1, 104)[..., 0]
+    line = tiled.max(axis=size.index(16))
+    first, second = spans(120, 104, rule)
+    before, after = line[second.first - 1], line[second.first + second.fade]
+    assert (before, after) == (line[0], line[-1])
+    assert np.diff(line[second.first - 1 : second.first + second.fade + 1].astype(int)).min() > 0
+    assert second.fade == 8
+    assert first.last >= second.first + 8
+
+
 def test_naive_tiles_would_show() -> None:
     """The same picture tiled with each tile's own statistics differs far more from the whole."""
     engine, rule, scale = build("style", base_channels=4, blocks=1)
@@ -225,22 +266,6 @@ def test_others_get_their_turn(family_id: str) -> None:
     run_tiled(engine, picture(70, 300), rule, scale, 64, on_device)
     assert sum(pieces) == work_pixels(70, 300, 64, rule)
     assert len(pieces) >= tile_count(70, 300, 64, rule)
-
-
-class Nearest:
-    """Enlarges four times, without any memory to speak of."""
-
-    device, dtype, backend = "cpu", "float32", "torch"
-
-    def __call__(self, batch: Tensor, statistics: Tensor | None = None) -> Tensor:
-        assert statistics is None
-        return batch.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
-
-    def statistics(self, patches: Tensor, drift: Tensor | None = None) -> Tensor:
-        raise AssertionError(patches.shape)
-
-    def drift(self, tile: Tensor, statistics: Tensor) -> Tensor:
-        raise AssertionError(tile.shape)
 
 
 def test_memory_of_a_large_picture() -> None:

@@ -266,7 +266,7 @@ def test_details_being_made_are_counted(tmp_path: Path, monkeypatch: pytest.Monk
         gate.set()
         await ask(0.5)
         gate.clear()
-        first = [ask(detail) for detail in (0.1, 0.2, 0.3)]
+        first = [ask(detail) for detail in (0.1, 0.2, 0.29)]  # the nearest step is 0.3
         await ask(0.5)  # which is there, and was asked for last
         fourth = ask(0.4)
         await asyncio.sleep(0)
