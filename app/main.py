@@ -16,7 +16,7 @@ from app.accounts import Account
 from app.http import problems
 from app.http.access import HEADER, AskForKey, open_keys
 from app.http.bodies import BodyLimits, LimitBodies
-from app.http.middleware import Observe, RefuseWhileStopping, TellFailures
+from app.http.middleware import AnswerHead, Observe, RefuseWhileStopping, TellFailures
 from app.http.openapi import complete
 from app.http.rate_limits import LimitRates
 from app.http.web_pages import RefuseForeignPages
@@ -125,6 +125,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         training.router.prefix: of_json,
         models.router.prefix: of_json,
     }
+    app.add_middleware(AnswerHead)
     app.add_middleware(LimitBodies, limits=body_limits)
     app.add_middleware(LimitRates, rates=running.rates)
     limits = Account("", settings.requests_per_minute, settings.compute_s_per_minute)

@@ -231,9 +231,6 @@ def test_models_are_listed(client: TestClient) -> None:
 def test_service_routes_answer(client: TestClient) -> None:
     """Liveness, readiness, metrics, the OpenAPI document and its page are there."""
     assert client.get("/healthz").json() == {"status": "ok"}
-    for path in ("/healthz", "/readyz", "/"):
-        head = client.head(path)
-        assert (head.status_code, head.content) == (200, b"")
     assert len(client.get("/readyz").json()["models"]) == len(client.get("/v1/models").json())
     document = client.get("/openapi.json").json()
     upscale = document["paths"]["/v1/upscale"]["post"]
@@ -243,13 +240,37 @@ def test_service_routes_answer(client: TestClient) -> None:
     assert "curl" in document["info"]["description"]
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/", 200),
+        ("/docs", 200),
+        ("/healthz", 200),
+        ("/readyz", 200),
+        ("/v1/models", 200),
+        ("/v1/models/starry-night", 200),
+        ("/v1/models/nobody", 404),
+        ("/v1/upscale", 405),
+    ],
+)
+def test_head_is_get_without_the_content(client: TestClient, path: str, status: int) -> None:
+    """What GET would answer, HEAD does, but for the content."""
+    head, whole = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (whole.status_code, b"") == (status, b"")
+    for name in ("content-type", "content-length", "cache-control", "allow"):
+        assert head.headers.get(name) == whole.headers.get(name)
+    assert client.delete("/v1/models").headers["allow"] == "GET, HEAD"
+
+
 def test_metrics_count_what_happened(client: TestClient) -> None:
     """Prometheus sees requests by route and status, stages by model, and the queue."""
     client.post("/v1/upscale", files={"image": encoded(photo(8, 8))})
     client.get("/v1/nowhere")
+    client.head("/v1/models/nobody")
     text = client.get("/metrics").text
     assert 'anamorph_requests_total{route="/v1/upscale",status="200"}' in text
     assert 'anamorph_requests_total{route="unmatched",status="404"}' in text
+    assert 'anamorph_requests_total{route="/v1/models/{name}",status="404"}' in text
     assert 'anamorph_stage_seconds_count{model="srresnet-x4",stage="forward"}' in text
     assert "anamorph_queue_depth 0.0" in text
     assert "anamorph_held_bytes 0.0" in text

@@ -235,6 +235,14 @@ def test_events_are_replayed_from_the_last_one_seen(
     assert end["published"] == "tiny@3"
 
 
+def test_head_of_events_ends(client: TestClient, body: dict[str, Any]) -> None:
+    """HEAD of a queued job's events is answered though the events themselves have no end yet."""
+    answer = client.head(f"{URL}/{submit(client, body)['id']}/events")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert not answer.content
+
+
 def test_losses_and_samples_are_pictures(
     client: TestClient, home: Path, body: dict[str, Any]
 ) -> None:

@@ -132,3 +132,26 @@ class RefuseWhileStopping:
         answer = problem_of(NotReady("the service is stopping", retry_after_s=_BACK_IN_S))
         answer.headers["Connection"] = "close"
         await answer(scope, receive, send)
+
+
+class AnswerHead:
+    """Answers HEAD as the routes answer GET, without the content (RFC 9110, section 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_start(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body"})  # a stream sees that it is over
+
+        as_get = {**scope, "method": "GET"}
+        try:
+            await self.app(as_get, receive, send_start)
+        finally:
+            scope.update(as_get, method="HEAD")  # what is around here reads the route and problem

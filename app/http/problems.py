@@ -93,4 +93,5 @@ def install(app: FastAPI) -> None:
 
 def _methods_at(request: Request) -> set[str]:
     """Return what all routes of the path take; Starlette tells those of the first alone."""
-    return {method for route in routes_at(request.scope) for method in route.methods or ()}
+    methods = {method for route in routes_at(request.scope) for method in route.methods or ()}
+    return methods | ({"HEAD"} if "GET" in methods else set())

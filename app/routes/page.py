@@ -21,7 +21,6 @@ _FILES = StaticFiles(directory=Path(__file__).parents[1] / "static" / "page", ch
 router = APIRouter(include_in_schema=False)
 
 
-@router.head("/")
 @router.get("/")
 async def page(request: Request) -> Response:
     """The page; its links are relative, so that it works below any path."""

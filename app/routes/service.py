@@ -17,14 +17,12 @@ from app.schemas.service import Readiness, ServiceLimits
 router = APIRouter(tags=["service"])
 
 
-@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> dict[str, str]:
     """The process answers."""
     return {"status": "ok"}
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", response_model_exclude_unset=True, responses=problems(503))
 async def readyz(request: Request, service: ServiceDep) -> Readiness:
     """Every model is loaded and warmed up; 503 until then. `failed` names those left out.
