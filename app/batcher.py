@@ -48,6 +48,8 @@ class _Item:
     cost_s: float
     tag: float
     alone: bool
+    ran: Callable[[float], None]
+    began: bool = False
     answer: asyncio.Future[Done[Any]] = field(default_factory=asyncio.Future)
 
 
@@ -127,28 +129,37 @@ class Batcher:
         """Return the engine's answer (D, sH, sW) for one picture (C, H, W).
 
         `cost_s` is the time it is thought to take; by default what others took. `unused` is called
-        where the picture leaves the queue, late or cancelled, before it ran. Raises QueueFull, at
-        once or when another account needs the place, DeadlineExceeded after `deadline_s`, and
-        NotReady when stopping.
+        where the picture does not run: refused, late or cancelled. Raises QueueFull, at once or
+        when another account needs the place, DeadlineExceeded after `deadline_s`, and NotReady when
+        stopping.
         """
 
         def run(images: Sequence[Tensor]) -> Sequence[Tensor]:
             return engine(torch.stack(tuple(images))).unbind(0)
 
-        self._make_room()
+        try:
+            self._make_room()
+        except QueueFull:
+            unused()
+            raise
         # The item's closure keeps the engine alive, so its id cannot be used twice meanwhile.
         key = (id(engine), *image.shape)
         return await self._enqueue(key, run, image, deadline_s, cost_s, unused)
 
     async def call(
-        self, work: Callable[[], T], deadline_s: float, cost_s: float | None = None
+        self,
+        work: Callable[[], T],
+        deadline_s: float,
+        cost_s: float | None = None,
+        ran: Callable[[float], None] = lambda seconds: None,
     ) -> Done[T]:
         """Run `work()` alone on the device's thread, in turn.
 
-        Raises as `submit` does, but never QueueFull: it is a part of something admitted before.
+        `ran` is told the seconds it took, also where nobody waits for it any more. Raises as
+        `submit` does, but never QueueFull: it is a part of something admitted before.
         """
         return await self._enqueue(
-            object(), lambda works: [works[0]()], work, deadline_s, cost_s, alone=True
+            object(), lambda works: [works[0]()], work, deadline_s, cost_s, ran=ran, alone=True
         )
 
     async def _enqueue(
@@ -159,14 +170,16 @@ class Batcher:
         deadline_s: float,
         cost_s: float | None,
         unused: Callable[[], None] = lambda: None,
+        ran: Callable[[float], None] = lambda seconds: None,
         *,
         alone: bool = False,
     ) -> Done[Any]:
         if self._worker is None or self._worker.done():
+            unused()
             raise NotReady("the service is stopping")
         account, cost_s = current_account().name, cost_s or self._typical_run_s
         tag = self._order.tag(account, cost_s)
-        item = _Item(key, run, argument, time.monotonic(), account, cost_s, tag, alone)
+        item = _Item(key, run, argument, time.monotonic(), account, cost_s, tag, alone, ran)
         insort(self._queue, item, key=lambda other: other.tag)
         self._changed.set()
         try:
@@ -175,14 +188,15 @@ class Batcher:
         except TimeoutError:
             raise DeadlineExceeded("no answer within deadline_s") from None
         finally:
-            if item in self._queue:
-                self._remove(item)
+            if not item.began:  # it may have left the queue, to be refused or to begin
+                with contextlib.suppress(ValueError):
+                    self._queue.remove(item)
+                self._order.withdraw(item, item.cost_s, self._queue)
+                self._sort()
                 unused()
 
-    def _remove(self, item: _Item) -> None:
-        self._queue.remove(item)
-        self._order.withdraw(item, item.cost_s, self._queue)
-        self._queue.sort(key=lambda other: other.tag)
+    def _sort(self) -> None:
+        self._queue.sort(key=lambda item: item.tag)
         self._changed.set()
 
     def _make_room(self) -> None:
@@ -199,7 +213,7 @@ class Batcher:
         last = next(pictures, None)
         if last is None:
             return
-        self._remove(last)
+        self._queue.remove(last)
         if not last.answer.done():
             last.answer.set_exception(self._full())
 
@@ -252,6 +266,8 @@ class Batcher:
         batch = [item for item in batch if not item.answer.done()]
         if not batch:
             return
+        for item in batch:
+            item.began = True
         started = time.monotonic()
         loop = asyncio.get_running_loop()
         arguments = [item.argument for item in batch]
@@ -268,8 +284,11 @@ class Batcher:
         if not batch[0].alone:  # tiles are not typical
             self._typical_run_s += 0.2 * (ran_s / len(batch) - self._typical_run_s)
         for item, value in zip(batch, values, strict=True):
+            self._order.correct(item.account, ran_s / len(batch) - item.cost_s, self._queue)
+            item.ran(ran_s)
             if not item.answer.done():
                 item.answer.set_result(Done(value, started - item.arrived, ran_s, len(batch)))
+        self._sort()
 
 
 def _greedier(held: Counter[str]) -> str | None:

@@ -3,7 +3,8 @@
 Start-time fair queueing (Goyal, Vin and Cheng, 1996): each piece of work gets a start tag, where
 its account's work before it ends, or the tag of what runs now if that is later; the smallest tag is
 next. An account that has asked for much has its further work tagged far ahead, one that comes anew
-is next. With one account this is first come, first served.
+is next. What work really took is told afterwards, and moves its account's further work. With one
+account this is first come, first served.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -47,9 +49,17 @@ class FairOrder:
         """Tell that tagged work will never begin: what is `queued` of its account moves up."""
         if gone.account in self._ends:
             self._ends[gone.account] -= cost
+        self._move(gone.account, -cost, (other for other in queued if other.tag > gone.tag))
+
+    def correct(self, account: str, by: float, queued: Iterable[Tagged]) -> None:
+        """Tell that an account's work cost so much more than its tag was given for."""
+        self._ends[account] = self._ends.get(account, self._now) + by
+        self._move(account, by, queued)
+
+    def _move(self, account: str, by: float, queued: Iterable[Tagged]) -> None:
         for other in queued:
-            if other.account == gone.account and other.tag > gone.tag:
-                other.tag = max(self._now, other.tag - cost)
+            if other.account == account:
+                other.tag = max(self._now, other.tag + by)
 
 
 @dataclass(order=True, slots=True)
@@ -61,27 +71,39 @@ class _Waiting:
 
 
 class FairGate:
-    """Lets so many in at a time, whose turn it is by FairOrder; to be used from one event loop."""
+    """Lets so many in at a time, whose turn it is by FairOrder; to be used from one event loop.
+
+    Costs are seconds.
+    """
 
     def __init__(self, places: int) -> None:
         self._free = places
         self._order = FairOrder()
         self._numbers = itertools.count()
         self._waiting: list[_Waiting] = []
+        self._typical_s = 0.05
 
     @contextlib.asynccontextmanager
-    async def turn(self, cost: float = 1.0) -> AsyncIterator[None]:
-        """Wait for the current account's turn, and hold a place while inside."""
-        account = current_account().name
+    async def turn(self, cost_s: float | None = None) -> AsyncIterator[None]:
+        """Wait for the current account's turn, and hold a place while inside.
+
+        Without `cost_s` it costs what it takes.
+        """
+        account, cost = current_account().name, cost_s or self._typical_s
         tag = self._order.tag(account, cost)
         if self._free and not self._waiting:
             self._free -= 1
             self._order.begin(tag)
         else:
             await self._wait(account, tag, cost)
+        began = time.monotonic()
         try:
             yield
         finally:
+            if cost_s is None:
+                took_s = time.monotonic() - began
+                self._order.correct(account, took_s - cost, self._waiting)
+                self._typical_s += 0.2 * (took_s - self._typical_s)
             self._leave()
 
     async def _wait(self, account: str, tag: float, cost: float) -> None:

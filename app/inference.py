@@ -16,7 +16,7 @@ from torch import Tensor
 
 from app.admission import Share
 from app.batcher import Done
-from app.errors import ClientLeft, DeadlineExceeded, QueueFull
+from app.errors import ClientLeft, DeadlineExceeded
 from app.memory import generating_bytes
 from app.metrics import Laps
 from app.opening import Served
@@ -171,11 +171,7 @@ async def _compute(
     refund = partial(service.rates.charge, -foreseen_s)
     if queued is None:
         left_s = deadline - time.monotonic()
-        try:
-            return await service.batcher.submit(model.engine, tensor, left_s, foreseen_s, refund)
-        except QueueFull:
-            refund()
-            raise
+        return await service.batcher.submit(model.engine, tensor, left_s, foreseen_s, refund)
     try:
         return await _run_in_tiles(service, model, tensor, deadline, queued)
     except BaseException:

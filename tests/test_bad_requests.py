@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -330,6 +331,14 @@ def test_long_json_is_refused(client: TestClient, url: str) -> None:
     for response in (declared, chunked):
         assert_problem(response, 413, "upload_too_large")
         assert "of JSON" in response.json()["detail"]
+
+
+def test_many_parameters(client: TestClient) -> None:
+    """Thousands of parameters, one of them twice, are refused without counting them all out."""
+    query = "&".join(["style=a", "style=b", *(format(number, "x") for number in range(13_000))])
+    began = time.monotonic()
+    assert_problem(client.post(f"/v1/stylize?{query}", content=PNG), 422, "invalid_parameter")
+    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,30 @@ def test_who_leaves_the_queue_has_used_nothing() -> None:
     asyncio.run(scenario())
 
 
+def test_who_leaves_as_the_device_comes_free_has_used_nothing() -> None:
+    """A picture that is late at the very moment it could have run gets its cost back."""
+
+    async def scenario() -> None:
+        engine, batcher = Doubler(), await opened(max_batch=1)
+        engine.gate.clear()
+        unused: list[str] = []
+        running = asyncio.create_task(batcher.submit(engine, picture(0), 60))
+        await until(lambda: engine.entered == 1)
+        late = asyncio.create_task(
+            batcher.submit(engine, picture(1), 60, unused=lambda: unused.append("late"))
+        )
+        await until(lambda: batcher.depth == 1)
+        engine.gate.set()
+        time.sleep(0.05)  # noqa: ASYNC251 -- the loop is busy while the device comes free
+        await asyncio.sleep(0)
+        late.cancel()
+        await asyncio.gather(running, late, return_exceptions=True)
+        await batcher.close()
+        assert (engine.entered, unused) == (1, ["late"])
+
+    asyncio.run(scenario())
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():  # noqa: ASYNC110 -- conditions of another thread

@@ -107,6 +107,44 @@ def test_a_gate_lets_accounts_in_by_turns() -> None:
     asyncio.run(scenario())
 
 
+def test_turns_are_by_the_time_that_work_takes() -> None:
+    """Beside a flood of slow work of unforeseen length, quick work waits for one piece of it."""
+
+    async def scenario() -> None:
+        engine, batcher = Doubler(), await opened(max_batch=1)
+        gate = FairGate(1)
+
+        async def slow(_: int) -> None:
+            for _ in range(4):
+                await batcher.call(lambda: time.sleep(0.2), 60)
+
+        async def slow_pixels(_: int) -> None:
+            async with gate.turn():
+                await asyncio.sleep(0.2)
+
+        async def quick(_: int) -> None:
+            await batcher.submit(engine, picture(0), 60, 0.01)
+
+        async def quick_pixels(_: int) -> None:
+            async with gate.turn():
+                await asyncio.sleep(0.01)
+
+        for flood, own in ((slow, quick), (slow_pixels, quick_pixels)):
+            with on_account(FLOOD):
+                flooding = [asyncio.create_task(flood(number)) for number in range(8)]
+            await asyncio.sleep(0.3)
+            began = time.monotonic()
+            with on_account(SLOW):
+                await asyncio.gather(*map(own, range(8)))
+            assert time.monotonic() - began < 0.8
+            for task in flooding:
+                task.cancel()
+            await asyncio.gather(*flooding, return_exceptions=True)
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_full_queue_has_room_for_others() -> None:
     """Another account's picture takes the place of the flood's last, and is next to run."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,9 +24,12 @@ from app import rates
 from app.accounts import Account, on_account
 from app.callers import OPERATOR
 from app.errors import QueueFull, RateLimited
+from app.faces.finding import Turns
 from app.keys import KeyStore, Scope
 from app.main import create_app
+from app.metrics import Laps
 from app.rates import Meter, Rates
+from app.service import Service
 from test_keys import bearing, run
 from tiny import encoded, photo, publish_models, tiny_settings, until_ready
 
@@ -209,6 +214,32 @@ def test_what_did_not_run_is_paid_back(
         answer = client.post(STYLIZE, content=encoded(photo(80, 100)))
     assert (answer.status_code, answer.json()["code"]) == (503, "queue_full")
     assert answer.headers["ratelimit"].startswith('"compute-seconds";r=60')
+
+
+def test_who_leaves_pays_for_what_runs(tmp_path: Path) -> None:
+    """What finding faces took is charged to a client who left while it ran."""
+    begun, gate = threading.Event(), threading.Event()
+
+    def look() -> None:
+        begun.set()
+        gate.wait(5)
+
+    async def scenario() -> None:
+        service = Service(tiny_settings(tmp_path))
+        service.start(load=False)
+        with on_account(Account("left", compute_s_per_minute=60)):
+            turns = Turns(service, time.monotonic() + 60, Laps())
+            leaving = asyncio.create_task(turns.run(look))
+            await asyncio.to_thread(begun.wait, 5)
+            leaving.cancel()
+            await asyncio.sleep(0.2)
+            gate.set()
+            await asyncio.gather(leaving, return_exceptions=True)
+            await service.batcher.call(lambda: None, 60)
+            assert re.search(r'"compute-seconds";r=59;', service.rates.headers()["RateLimit"])
+        await service.close()
+
+    asyncio.run(scenario())
 
 
 def test_our_client_comes_back_when_told(tmp_path: Path) -> None:

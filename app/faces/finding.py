@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -40,9 +41,17 @@ class Turns:
         self.service, self.deadline, self._laps = service, deadline, laps
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Do `work()` on the device's thread; raises as `Batcher.call` does."""
-        done = await self.service.batcher.call(work, self.deadline - time.monotonic())
-        self.service.rates.charge(done.ran_s)  # how many there will be is known to nobody before
+        """Do `work()` on the device's thread; raises as `Batcher.call` does.
+
+        What it takes is charged, even to somebody who has left meanwhile.
+        """
+        account = copy_context()
+
+        def charge(seconds: float) -> None:
+            account.run(self.service.rates.charge, seconds)
+
+        left_s = self.deadline - time.monotonic()
+        done = await self.service.batcher.call(work, left_s, ran=charge)
         self._laps.wait(done.queued_s)
         return done.value
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import TypeVar
@@ -172,9 +173,11 @@ async def _read_form(
 
 
 def _validated(fields: list[tuple[str, str]], params: type[P]) -> P:
+    if len(fields) > _MAX_FIELDS:
+        raise InvalidParameter(f"at most {_MAX_FIELDS} parameters are taken")
     values = dict(fields)
     if len(values) < len(fields):
-        twice = max(values, key=[name for name, _ in fields].count)
+        [(twice, _)] = Counter(name for name, _ in fields).most_common(1)
         raise InvalidParameter(f"{twice}: it is given more than once")
     try:
         return params.model_validate(values)
