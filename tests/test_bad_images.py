@@ -19,6 +19,7 @@ from pictures import SRGB, gradient, png, read, save
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 PICTURE = Image.fromarray(gradient())
+EMPTY_CHUNK = pack(">I4sI", 0, b"abCd", zlib.crc32(b"abCd"))
 
 
 def claim(data: bytes, *patches: tuple[int, bytes]) -> bytes:
@@ -65,6 +66,14 @@ def scans(count: int) -> bytes:
     return data[:last] + data[last:-2] * count + b"\xff\xd9"
 
 
+def empty_scans(count: int, first: bytes = b"") -> bytes:
+    """Put `first` and scans without a pixel after that of a baseline JPEG of 49 megapixels."""
+    data = save(Image.new("RGB", (16, 16)), "jpeg")
+    frame = data.index(b"\xff\xc0")
+    data = claim(data, (frame + 5, pack(">HH", 7000, 7000)))
+    return data[:-2] + first + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * count + b"\xff\xd9"
+
+
 SIZE_BOMBS = {
     "png 1 x 150,000,000": png((1, 150_000_000), 8, 0, b""),
     "png 150,000,000 x 1": png((150_000_000, 1), 8, 0, b""),
@@ -87,6 +96,9 @@ SIZE_BOMBS = {
     "tiff 2^31": tiff({256: 2**31 - 1, 257: 2**31 - 1}),
     "tiff tile 1e6^2": tiff({259: 8, 322: 10**6, 323: 10**6, 324: 8, 325: 16}),
     "jpeg of 3000 scans": scans(3000),
+    "jpeg of 3000 empty scans": empty_scans(3000),
+    "jpeg of 3000 scans after comments": empty_scans(3000, b"\xff\xfe\0\2" * 20_000),
+    "jpeg of 3000 scans after an end that is none": empty_scans(3000, b"\xff\xfe\0\4\xff\xd9"),
 }
 
 
@@ -102,6 +114,28 @@ def test_the_smallest_bomb_costs_nothing() -> None:
     assert len(SIZE_BOMBS["png 1 x 150,000,000"]) <= 68
     with at_most(megabytes=2, seconds=0.5), pytest.raises(ImageTooLarge, match="150000000"):
         read(SIZE_BOMBS["png 1 x 150,000,000"])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        save(PICTURE, "jpeg")[:2] + b"\xff\xe5\0\2" * 1_000_000 + save(PICTURE, "jpeg")[2:],
+        save(PICTURE, "png")[:33] + EMPTY_CHUNK * 1_000_000 + save(PICTURE, "png")[33:],
+        b"\xff\xd8" + b"\xff" * 10_000_000,
+    ],
+    ids=["segments", "chunks", "filling"],
+)
+def test_countless_parts_are_refused(data: bytes) -> None:
+    """A file of more parts than any encoder writes is refused before Pillow keeps them."""
+    with at_most(megabytes=30, seconds=2), pytest.raises(CorruptImage):
+        read(data)
+
+
+def test_what_only_looks_like_scans() -> None:
+    """Bytes of a profile or of what follows the picture are no scans, however many there are."""
+    profile = b"\xff\xe2\xff\xff" + b"\xff\xda" * 32766 + b"\0"
+    data = save(Image.new("RGB", (1000, 1000)), "jpeg")
+    read(data[:2] + profile + data[2:] + b"\xff\xda" * 100_000)
 
 
 def test_limits_are_inclusive() -> None:

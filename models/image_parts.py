@@ -1,0 +1,68 @@
+"""What the files of pictures consist of, read from their bytes alone: nothing is decoded.
+
+The bytes may be anything: the walk goes on where a decoder would, and ends with the file at last.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SCAN = b"\xda"
+"""What a segment of JPEG is where a scan begins."""
+
+_END_OF_IMAGE = b"\xd9"
+_ALONE = {b"\x01", b"\xd8"}  # markers without a content
+# In the pixels of a scan 0xff is followed by a zero or by the number of a restart; before a marker
+# there may be any number of them.
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
+
+
+class Part(NamedTuple):
+    """A chunk or segment: its type, where its content is, and the bytes it takes in the file."""
+
+    kind: bytes
+    content: slice
+    start: int
+    end: int
+
+
+def png_parts(file: bytes) -> Iterator[Part]:
+    """Yield the chunks of a PNG, its last one included."""
+    at = len(PNG_SIGNATURE)
+    while at + 12 <= len(file):
+        length = int.from_bytes(file[at : at + 4])
+        kind = file[at + 4 : at + 8]
+        yield Part(kind, slice(at + 8, at + 8 + length), at, at + 12 + length)
+        if kind == b"IEND":  # nobody reads what follows
+            return
+        at += 12 + length
+
+
+def jpeg_parts(file: bytes) -> Iterator[Part]:
+    """Yield the segments of a JPEG to the end of its first picture; of a scan, that of its header.
+
+    What lies between two of them, as the pixels of a scan do, is passed over.
+    """
+    at = 2
+    while marker := _MARKER.search(file, at):
+        kind, at = marker[1], marker.end()
+        if kind == _END_OF_IMAGE:
+            return
+        if kind not in _ALONE:
+            end = at + max(2, int.from_bytes(file[at : at + 2]))
+            yield Part(kind, slice(at + 2, end), at - 2, end)
+            at = end
+
+
+def webp_parts(file: bytes) -> Iterator[Part]:
+    """Yield the chunks of a WebP."""
+    at = 12
+    file_end = min(len(file), 8 + int.from_bytes(file[4:8], "little"))
+    while at + 8 <= file_end:
+        length = int.from_bytes(file[at + 4 : at + 8], "little")
+        end = at + 8 + length + length % 2
+        yield Part(file[at : at + 4], slice(at + 8, at + 8 + length), at, end)
+        at = end
