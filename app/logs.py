@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 
 import structlog
 
@@ -31,6 +32,8 @@ def configure_logs(level: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(renderer, foreign_pre_chain=described))
     logging.basicConfig(handlers=[handler], level=max(logging.WARNING, least))
+    logging.captureWarnings(capture=True)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # about pictures that anybody may send
     # Without a handler of its own DBOS would give itself one, for lines of its own form.
     logging.getLogger("dbos").addHandler(logging.NullHandler())
 

@@ -24,7 +24,7 @@ from app.callers import OPERATOR
 from app.datasets.dataset import Dataset
 from app.datasets.layouts import arrange
 from app.datasets.store import DatasetStore
-from app.errors import DatasetInUse, DatasetNotFound, StorageFull
+from app.errors import DatasetInUse, DatasetNotFound, JobsUnavailable, StorageFull
 from models import data as training_data
 from models.errors import InvalidDataset
 from models.evaluation.data import upscale_test_pictures
@@ -262,6 +262,19 @@ def test_a_dataset_in_use_stays(store: DatasetStore, stored: Dataset) -> None:
     stored.verify()
 
 
+def test_a_deletion_that_fails_deletes_nothing(store: DatasetStore, stored: Dataset) -> None:
+    """Where the queue of jobs is away at the second look, the dataset is still there."""
+    looks = iter((None, JobsUnavailable("the database is away", retry_after_s=5)))
+
+    def using(_: str) -> None:
+        if error := next(looks):
+            raise error
+
+    with pytest.raises(JobsUnavailable):
+        store.delete(stored.id, OPERATOR, using)
+    stored.verify()
+
+
 def test_a_dataset_is_deleted_once(store: DatasetStore, stored: Dataset) -> None:
     """Of two deletions at the same time the later one finds no dataset."""
 
@@ -270,6 +283,17 @@ def test_a_dataset_is_deleted_once(store: DatasetStore, stored: Dataset) -> None
 
     with pytest.raises(DatasetNotFound):
         store.delete(stored.id, OPERATOR, meanwhile)
+
+
+def test_few_of_many_skipped_files_are_named(
+    store: DatasetStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever uploads thousands of files that are no pictures makes no list of datasets long."""
+    monkeypatch.setattr("app.datasets.store._NAMED_SKIPPED", 2)
+    entries = pictures("A/", "B/", count=5) | {f"{n}.txt": b"notes" for n in range(5)}
+    dataset, _ = store.add(upload(tmp_path, entries), "mine", "paired")
+    assert list(dataset.skipped) == ["0.txt", "1.txt"]
+    assert "3 more files" in dataset.warnings[-1]
 
 
 @pytest.mark.parametrize("id_", ["", ".", "..", "../x", "0" * 15, "0" * 16, "G" * 16, "a/../b"])

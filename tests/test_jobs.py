@@ -152,6 +152,7 @@ def test_cancelling_is_exact_and_may_be_repeated(client: TestClient, body: dict[
         ),
         ({"hyperparameters": {"generator": {"depth": 99}}}, 422, "invalid_recipe", ["depth"]),
         ({"hyperparameters": {"training": {"steps": 9}}}, 422, "invalid_recipe", ["steps"]),
+        ({"hyperparameters": {"training": {"workers": 9}}}, 422, "invalid_recipe", ["workers"]),
         (
             {"hyperparameters": {"data": {"train": ["../.."], "targets": ["/etc"]}}},
             422,
@@ -177,6 +178,13 @@ def test_numbers_beyond_all_are_refused(client: TestClient, body: dict[str, Any]
     text = json.dumps(body | {"hyperparameters": {"objective": {"l1": 7}}}).replace("7}", "1e999}")
     answer = client.post(URL, content=text, headers={"Content-Type": "application/json"})
     assert_problem(answer, 422, "invalid_recipe", "objective.l1")
+
+
+def test_half_a_character_is_told(client: TestClient, body: dict[str, Any]) -> None:
+    """A key that is no Unicode is refused like any other that is none."""
+    text = json.dumps(body | {"hyperparameters": {"data": {"\ud800": 1}}})
+    answer = client.post(URL, content=text, headers={"Content-Type": "application/json"})
+    assert_problem(answer, 422, "invalid_recipe", "data.?")
 
 
 def test_a_base_of_another_family_is_refused(

@@ -139,6 +139,21 @@ def test_a_job_is_there_for_its_key_alone(people: tuple[Person, Person, Person])
     assert his["id"] != job["id"]
 
 
+def test_a_name_given_up_may_be_gone(people: tuple[Person, Person, Person]) -> None:
+    """A cancelled job keeps no name: if another key trains one of it, the job cannot go on."""
+    ann, bob, _ = people
+    ids = []
+    for person in (ann, bob):
+        training = {"family": "srgan", "dataset": upload(person)[1]["id"], "name": "zz", "steps": 2}
+        status, job = person.ask("POST", JOBS, json=training)
+        assert status == 202, job
+        ids.append(job["id"])
+        if person is ann:
+            assert person.ask("POST", f"{JOBS}/{job['id']}/cancel")[0] == 200
+    status, answer = ann.ask("POST", f"{JOBS}/{ids[0]}/resume")
+    assert (status, answer["code"]) == (409, "name_taken")
+
+
 def test_a_model_serves_its_key_alone(people: tuple[Person, Person, Person]) -> None:
     """Another key finds it in no list or message, and may change none but its own."""
     ann, bob, operator = people

@@ -50,19 +50,23 @@ class Home:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.log_file = path / "log"
 
-    def start(self, *command: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str, stdin: int | None = None) -> subprocess.Popen[bytes]:
         environment = child_environment(self.settings)
         with self.log_file.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", *command], env=environment, cwd=ROOT, stderr=log
+                [sys.executable, "-m", "app.cli", *command],
+                env=environment,
+                cwd=ROOT,
+                stdin=stdin,
+                stderr=log,
             )
         self.processes.append(process)
         return process
 
     def close(self) -> None:
         for process in self.processes:
-            process.kill()
-            process.wait()
+            with process:
+                process.kill()
         self.jobs.close()
 
     def step(self, job: Job) -> int:
@@ -229,6 +233,23 @@ def test_a_stopped_worker_leaves_its_job_to_the_next(
     assert home.states(job) == ["running", "paused"]
     assert (home.jobs.folder(job.id).path / "state.safetensors").exists()
     home.jobs.cancel(job.id)
+
+
+def test_a_signal_to_the_whole_group_pauses_the_job(tmp_path: Path) -> None:
+    """A worker beside a service, which passes a signal on that both got, still saves its state."""
+    home = Home(tmp_path)
+    try:
+        worker = home.start("worker", "--until-stdin-closes", stdin=subprocess.PIPE)
+        job = home.jobs.submit(tiny_request(home.dataset, steps=10**6), OPERATOR)
+        until(lambda: home.step(job) >= 3)
+        worker.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(PATIENCE_S) == 0, home.log()
+        assert home.states(job) == ["running", "paused"]
+        assert (home.jobs.folder(job.id).path / "state.safetensors").exists()
+    finally:
+        home.close()
 
 
 def test_a_worker_that_cannot_begin_says_why(tmp_path: Path) -> None:

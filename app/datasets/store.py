@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 _ID = re.compile("[0-9a-f]{16}")
 _UNKNOWN = "there is no such dataset"
+_NAMED_SKIPPED = 1000  # every list of datasets reads their manifests
 # A photo has some 10 pixels a byte. One colour has thousands, and takes as long to decode.
 _MAX_PIXELS_PER_BYTE, _FREE_PIXELS = 200, 2_000_000_000
 
@@ -165,9 +166,12 @@ class DatasetStore:
                 folder.rename(gone)
             except FileNotFoundError as error:  # by another request
                 raise DatasetNotFound(_UNKNOWN) from error
-            if user := using(id):  # submitted just before
+            try:
+                if user := using(id):  # submitted just before
+                    raise DatasetInUse(f"dataset {id} is in use by the training job {user}")
+            except BaseException:
                 gone.rename(folder)
-                raise DatasetInUse(f"dataset {id} is in use by the training job {user}")
+                raise
 
     def incoming(self) -> AbstractContextManager[Path]:
         """Give a new folder on the datasets' disk; it is removed at the end, or after a kill."""
@@ -258,6 +262,8 @@ class DatasetStore:
         lines = [kind, *(f"{path}\0{sha256}" for path, sha256 in checksums.items())]
         lines += [owner] if owner else []  # no id tells that others have the same pictures
         id_ = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        unnamed = len(made.skipped) - _NAMED_SKIPPED
+        more = [f"{unnamed:,} more files are left out, which are not named"] if unnamed > 0 else []
         sides = [min(sizes[source]) for names in made.parts.values() for source in names.values()]
         return Dataset(
             id=id_,
@@ -268,8 +274,8 @@ class DatasetStore:
             counts=made.counts,
             sizes={"min": min(sides), "median": statistics.median_low(sides), "max": max(sides)},
             bytes=sum((built / path).stat().st_size for path in checksums),
-            skipped=dict(sorted(made.skipped.items())),
-            warnings=made.warnings,
+            skipped=dict(sorted(made.skipped.items())[:_NAMED_SKIPPED]),
+            warnings=made.warnings + more,
             checksums=checksums,
             owner=owner,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -27,6 +28,10 @@ class ProblemResponse(JSONResponse):
     def __init__(self, body: dict[str, Any], status: int) -> None:
         super().__init__(body, status)
         self._members = body
+
+    def render(self, content: Any) -> bytes:
+        """Write a text as it came, but for what of it is no Unicode."""
+        return json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[CODE] = self._members["code"]

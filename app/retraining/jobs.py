@@ -6,6 +6,7 @@ The API only enqueues; `app.retraining.worker` runs.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import uuid
@@ -29,6 +30,7 @@ from app.retraining.training_requests import recipe_of
 from app.schemas.training import JobError, JobState, TrainingRequest
 from app.settings import Settings
 from app.visible import name_taken, owner_of_next
+from models.errors import ModelNotFound
 
 WORKFLOW = "train"
 # Raised when the steps of a job change, so that no worker goes on with another's half-done job.
@@ -151,11 +153,17 @@ class Jobs:
     def resume(self, job_id: str) -> Job:
         """Let a cancelled or failed job go on from its last checkpoint, or leave a queued one.
 
-        Raises JobNotFound, or JobConflict for a job that has succeeded.
+        Raises JobNotFound, JobConflict for a job that has succeeded, or NameTaken where the
+        model's name has become somebody else's meanwhile.
         """
         job = self.get(job_id)
         if job.state == "succeeded":
             raise JobConflict("the job has succeeded; submit another one with this model as base")
+        if job.ended:
+            self._check_unclaimed(job.request.name, job.model_owner)
+            with contextlib.suppress(ModelNotFound):
+                if self._registry.owner(job.request.name) != job.model_owner:
+                    raise name_taken(job.request.name)
         with self._database.client() as client:
             if job.state == "cancelled":
                 client.resume_workflow(job_id, queue_name=QUEUE)

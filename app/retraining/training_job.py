@@ -83,13 +83,13 @@ class TrainingJob:
             JobFailed: with the code and the text that people see.
             Paused: there is more to do, for whoever has the job next.
         """
-        self._folder.open_events()
 
         def recorded(name: str, work: Callable[[], T]) -> T:
             done: T = step(name, partial(self._clearly, work))
             return done
 
         try:
+            self._clearly(self._folder.open_events)
             self._recipe = self._clearly(partial(parse_recipe, self._given_recipe))
             self._clearly(self._begin)
             recorded("dataset", self._verify_dataset)

@@ -128,6 +128,8 @@ def recipe_of(
         raise InvalidRecipe(f"{named}: only {known} can be asked for; the dataset says the rest")
     if "steps" in asked.training:
         raise InvalidRecipe("training.steps: give steps or minutes beside the hyperparameters")
+    if "workers" in asked.training:  # a limit of memory is that of one process
+        raise InvalidRecipe("training.workers: the worker loads pictures itself")
     defaults = DEFAULTS["colours" if data["kind"] == "colours" else request.family]
     stage, staged_card = _stage(asked.objective, base)
     training = defaults["training"] | _REPORTS | asked.training

@@ -21,7 +21,7 @@ from dbos import DBOS
 from filelock import FileLock, Timeout
 
 from app.installation import choose_device
-from app.retraining.failures import JobFailed
+from app.retraining.failures import JobFailed, failure_of
 from app.retraining.job_database import APPLICATION, QUEUE, JsonSerializer, database_url
 from app.retraining.job_folder import JobFolder
 from app.retraining.jobs import WORKFLOW, WORKFLOW_VERSION, Jobs
@@ -202,16 +202,16 @@ def _lock(folder: JobFolder, should_stop: Callable[[], bool]) -> Iterator[None]:
     """Hold the job's lock: a worker that was taken for dead may still be writing."""
     from app.retraining.training_job import Paused
 
-    folder.path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.path / "lock")
-    while True:
-        if should_stop():
-            raise Paused
-        try:
-            lock.acquire(timeout=_POLL_S)
-        except Timeout:
-            continue
-        break
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        while not lock.is_locked:
+            if should_stop():
+                raise Paused
+            with contextlib.suppress(Timeout):
+                lock.acquire(timeout=_POLL_S)
+    except OSError as error:  # a full disk, say
+        raise failure_of(error) from error
     try:
         yield
     finally:
@@ -220,7 +220,9 @@ def _lock(folder: JobFolder, should_stop: Callable[[], bool]) -> Iterator[None]:
 
 def run_worker(settings: Settings, *, until_stdin_closes: bool = False) -> None:
     """Work until SIGTERM or SIGINT, or until the parent's end closes standard input."""
-    with stop_signal() as stopping:
+    # A parent ends us after its timeout. Of a signal to the whole group, and then from the parent,
+    # the second must not end us in the middle of a checkpoint.
+    with stop_signal(patient=until_stdin_closes) as stopping:
         if until_stdin_closes:
             threading.Thread(target=partial(_await_end_of_input, stopping), daemon=True).start()
         Worker(settings, stopping).run()
