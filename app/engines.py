@@ -93,8 +93,9 @@ def build_engine(
 
     The CPU uses torch's number of threads. Candidates, fastest first, are OpenVINO in bfloat16
     where the CPU has it and in float32, then torch likewise; bfloat16 must reach
-    MIN_BFLOAT16_PSNR_DB. What OpenVINO made is kept in `cache` and taken from there the next time,
-    bit for bit, without a probe; `loaded.sha256` must then tell its weights from all others.
+    MIN_BFLOAT16_PSNR_DB, and is not for a family's `exact` networks. What OpenVINO made is kept in
+    `cache` and taken from there the next time, bit for bit, without a probe; `loaded.sha256` must
+    then tell its weights from all others.
     """
     exact = TorchRunner(loaded.module, device, torch.float32)
     twin = exact.twin
@@ -108,7 +109,13 @@ def build_engine(
         if psnr_db >= wanted_db:
             runner.keep()
             return CheckedEngine(runner, exact, twin)
-        log.info("engine refused", backend=runner.backend, dtype=runner.dtype, psnr_db=psnr_db)
+        log.info(
+            "engine refused",
+            model=loaded.header.name,
+            backend=runner.backend,
+            dtype=runner.dtype,
+            psnr_db=psnr_db,
+        )
     return CheckedEngine(exact, exact, twin)
 
 
@@ -236,7 +243,7 @@ def _known_runner(
     if device.type != "cpu" or openvino is None or cache is None:
         return None
     example = probe_picture(loaded, 1)
-    compilers = (Compiler(dtype, loaded.sha256, cache) for dtype in ("bfloat16", "float32"))
+    compilers = (Compiler(dtype, loaded.sha256, cache) for dtype in _dtypes(loaded))
     runners = (OpenVINORunner.known(compiler, twin, example) for compiler in compilers)
     return next((runner for runner in runners if runner), None)
 
@@ -250,7 +257,7 @@ def _fast_runners(
     """Yield the ways worth trying before float32 torch, each built when its turn comes."""
     if device.type == "cpu" and openvino is not None:
         yield from _openvino_runners(loaded, twin, cache)
-    if native_bfloat16(device):
+    if native_bfloat16(device) and "bfloat16" in _dtypes(loaded):
         yield TorchRunner(loaded.module, device, torch.bfloat16)
 
 
@@ -261,11 +268,15 @@ def _openvino_runners(
     try:
         graph = convert(loaded.module, (example,))
         low = "BF16" in new_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        for dtype in ("bfloat16", "float32") if low else ("float32",):
+        for dtype in _dtypes(loaded) if low else ("float32",):
             compiler = Compiler(dtype, loaded.sha256, cache)
             yield OpenVINORunner(compiler.compile(graph), compiler, twin, example)
     except Exception as error:  # noqa: BLE001 -- whatever it stumbles over, torch still runs
         log.warning("OpenVINO does not take the network", error=repr(error))
+
+
+def _dtypes(loaded: LoadedGenerator) -> tuple[str, ...]:
+    return ("float32",) if loaded.family.exact(loaded.config) else ("bfloat16", "float32")
 
 
 def probe_picture(loaded: LoadedGenerator, side_px: int) -> Tensor:

@@ -125,6 +125,8 @@ class Family:
         size_rule: config -> the sizes it takes.
         objective: name of the training objective's class, in the folder's module `objective`.
         scale: config -> output side over input side.
+        exact: config -> whether another machine must be able to make the same of an answer as this
+            one, so that bfloat16 will not do.
     """
 
     id: str
@@ -134,6 +136,7 @@ class Family:
     size_rule: Callable[[Any], SizeRule]
     objective: str
     scale: Callable[[Any], int] = lambda _config: 1
+    exact: Callable[[Any], bool] = lambda _config: False
 
     def load_objective(self) -> type[Objective]:
         """Import and return the training objective: only here, as serving imports no losses."""

@@ -13,4 +13,7 @@ FAMILY = Family(
     build_generator=build_generator,
     size_rule=size_rule,
     objective="AnonymizerObjective",
+    # Who restores a face paints the same one again, on whatever machine, and finds the old one by
+    # what differs. In bfloat16 on one side the shipped network's come back at 33.6 dB, not at 37.0.
+    exact=lambda config: config.condition == "identity",
 )

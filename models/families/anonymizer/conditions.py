@@ -63,7 +63,7 @@ def pack_surroundings(faces: Tensor, landmarks: Tensor, code: Tensor) -> Tensor:
 def erased(faces: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, 4, H, W): without what `face_mask` covers, and that mask."""
     mask = face_mask(faces)
-    return torch.cat((faces * (1 - mask), mask.expand(len(faces), -1, -1, -1)), dim=1)
+    return torch.cat((faces * (1 - mask), mask.expand(faces.shape[0], -1, -1, -1)), dim=1)
 
 
 def face_mask(faces: Tensor, reach: float = 1.0) -> Tensor:

@@ -80,8 +80,9 @@ class IdentityTransformer(nn.Module):
     def painted(self, picture: Tensor, code: Tensor) -> Tensor:
         """Put the face of a code (B, N), as `code_of` gives it, into a picture."""
         height, width = picture.shape[2:]
-        places = [(x * width / FACE_PX, y * height / FACE_PX) for x, y in LANDMARKS]
-        landmarks = picture.new_tensor(places).expand(len(picture), -1, -1)
+        # By tensors alone, or a traced network would have the places of one size.
+        x, y = (picture.new_tensor(LANDMARKS) / FACE_PX).unbind(1)
+        landmarks = torch.stack((x * width, y * height), dim=1).expand(picture.shape[0], -1, -1)
         packed = pack_surroundings(picture, landmarks, code)
         painted: Tensor = self.painter(packed)
         return painted
