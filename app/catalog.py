@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,8 @@ from models.registry import ModelVersion, Registry
 T = TypeVar("T")
 
 _DRAINED_S = 0.5
+_AGAIN_S = 60.0
+_NO_VERSION = 0
 
 log = structlog.get_logger()
 
@@ -47,6 +50,7 @@ class Catalog:
         self._promoted: dict[str, int] = {}
         self._followed: dict[str, int | None] = {}
         self._served: dict[str, Served] = {}
+        self._again_at: dict[str, float] = {}
         self._interpolations = Interpolations(device, self._in_builder)
         self.failed: dict[str, str] = {}
         self.ready = False
@@ -55,15 +59,17 @@ class Catalog:
         """Serve what is promoted, or of that only `name` or what does `task`; drop what is not.
 
         Raises ModelNotFound where `name` is none.
-        A version that fails is logged, named in `failed` and not tried again; what its name served
-        before goes on serving.
+        A version that fails is logged, named in `failed` and not tried again, but after a minute
+        where memory was short or its file not to be read; what its name served before goes on
+        serving.
         """
         promotions = await asyncio.to_thread(self._registry.promotions)
         if name and name not in promotions:
             raise ModelNotFound(f"no such model; there are: {', '.join(sorted(promotions))}")
         self._promoted = {n: v for n, v in promotions.items() if name in (None, n)}
         for other in sorted({*self._promoted, *self._followed}):
-            if self._promoted.get(other) != self._followed.get(other):
+            changed = self._promoted.get(other) != self._followed.get(other)
+            if changed and time.monotonic() >= self._again_at.get(other, 0.0):
                 await self._follow(other, task)
         self.ready = True
 
@@ -129,6 +135,9 @@ class Catalog:
             except Exception as error:  # noqa: BLE001 -- what serves now serves on
                 log.error("model not loaded", model=f"{name}@{number}", error=repr(error))
                 self.failed[name] = type(error).__name__
+                if _is_of_the_moment(error):
+                    self._again_at[name] = time.monotonic() + _AGAIN_S
+                    self._followed[name] = served.version.version if served else _NO_VERSION
             else:
                 self._serve(served)
 
@@ -261,6 +270,12 @@ class Catalog:
 
     async def _in_builder(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._builder, work)
+
+
+def _is_of_the_moment(error: Exception) -> bool:
+    """Tell whether the machine was at fault, or the file's place, and not what the file holds."""
+    passing = OSError | MemoryError | torch.OutOfMemoryError
+    return isinstance(error, passing) or isinstance(error.__cause__, passing)
 
 
 def _empty_cache_soon(loop: asyncio.AbstractEventLoop) -> None:

@@ -166,7 +166,9 @@ class KeyStore:
     def _load(self) -> dict[str, Key]:
         try:
             read = self._path.read_bytes()
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if self._cached[1]:  # no key was revoked; a volume is away, say
+                raise KeysUnavailable("the file of keys has gone", 5) from error
             read = b"[]"
         except OSError as error:
             raise KeysUnavailable("the file of keys cannot be read", 5) from error

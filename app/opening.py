@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import structlog
 import torch
 from torch import Tensor
 
 from app.compiled_cache import CompiledCache
 from app.engines import Engine, build_engine, interpolate, probe_picture
+from app.errors import NotReady
 from app.pace import Pace, measure_pace
 from models.blocks import parameter_count
 from models.checkpoint import LoadedGenerator, load_generator
@@ -19,6 +21,8 @@ from models.views import View, view_of
 
 _GOLDEN_PX = 64
 _PACE_PX = 384  # side of the answer
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,8 +65,15 @@ def open_version(
 def open_between(
     regression: Served, adversarial: Served, detail: float, device: torch.device
 ) -> Served:
-    """Return the upscaler `detail` of the way between two; raises as `open_version` does."""
-    first, second = (load_generator(m.version.path) for m in (regression, adversarial))
+    """Return the upscaler `detail` of the way between two.
+
+    Raises as `open_version` does, and NotReady where a file is gone: others are to serve then.
+    """
+    try:
+        first, second = (load_generator(m.version.path) for m in (regression, adversarial))
+    except InvalidCheckpoint as error:
+        log.warning("no network between two", detail=detail, error=str(error))
+        raise NotReady("the models have just been exchanged", retry_after_s=5) from error
     return _open(
         interpolate(first, second, detail),
         adversarial.version,

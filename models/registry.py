@@ -10,7 +10,8 @@ A version's card is part of its file. Who trained it writes there, beside what t
 of a name's first version counts for all), "metrics", and "gate": how it compared with the version
 that served then (`models.evaluation.gate`).
 
-Every change is one atomic file operation, so several processes can share a folder.
+Every change is one atomic file operation, so several processes can share a folder; what is promoted
+is changed by one at a time (`home/models/<name>/lock`).
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from models.checkpoint import NAME_PATTERN, Header, file_sha256, load_generator, read_header
 from models.errors import GateRefused, InvalidCheckpoint, ModelNotFound, ModelProtected
@@ -111,8 +114,15 @@ class Registry:
 
     def promotions(self) -> dict[str, int]:
         """Return the promoted version's number of every name that has one; reads no model file."""
-        found = {name: self._promoted(name) for name in sorted(self._names())}
-        return {name: version for name, version in found.items() if version is not None}
+        found: dict[str, int] = {}
+        for name in sorted(self._names()):
+            try:
+                version = self._promoted(name)
+            except PermissionError as error:
+                log.warning("%s is left out: %s", name, error)
+            else:
+                found |= {} if version is None else {name: version}
+        return found
 
     def resolve(self, reference: str) -> ModelVersion:
         """Return "name" (its promoted version) or "name@version"; raises ModelNotFound."""
@@ -166,12 +176,13 @@ class Registry:
             ModelNotFound: there is no such version.
             GateRefused: its card holds a failed comparison, and `force` is not given.
         """
-        found = self.resolve(f"{name}@{version}")
-        if not force:
-            self.check_gate(found)
-        earlier = tuple(v for v in self._history(name) if v != version)
-        self._write_history(name, (*earlier, version))
-        return self.resolve(found.label)  # which may have been deleted meanwhile
+        with self._alone(name):
+            found = self.resolve(f"{name}@{version}")
+            if not force:
+                self.check_gate(found)
+            earlier = tuple(v for v in self._history(name) if v != version)
+            self._write_history(name, (*earlier, version))
+            return self.resolve(found.label)
 
     def previous(self, name: str) -> ModelVersion:
         """Return what `rollback` would promote; raises ModelNotFound if there is none."""
@@ -185,12 +196,13 @@ class Registry:
 
         Raises ModelNotFound if there is none, or `version` is no longer among those promoted.
         """
-        version = version or self.previous(name).version
-        history = self._history(name)
-        if version not in history:
-            raise ModelNotFound(f"{name}@{version} is no longer there to go back to")
-        self._write_history(name, history[: history.index(version) + 1])
-        return self.resolve(name)
+        with self._alone(name):
+            version = version or self.previous(name).version
+            history = self._history(name)
+            if version not in history:
+                raise ModelNotFound(f"{name}@{version} is no longer there to go back to")
+            self._write_history(name, history[: history.index(version) + 1])
+            return self.resolve(name)
 
     def delete(self, name: str, version: int) -> None:
         """Remove a published version for good; its number is not used again.
@@ -199,16 +211,26 @@ class Registry:
             ModelNotFound: there is no such version.
             ModelProtected: it ships with the project, or is the promoted one.
         """
-        found = self.resolve(f"{name}@{version}")
-        if found.path.parent == self._shipped:
-            raise ModelProtected(f"{name}@{version} ships with Anamorph and stays")
-        if found.promoted:
-            raise ModelProtected(f"{name}@{version} is promoted; promote another one first")
-        try:
-            found.path.rename(found.path.with_suffix(".deleted"))
-        except FileNotFoundError as error:
-            raise ModelNotFound(f"{found.label} was deleted meanwhile") from error
-        write_atomically(found.path.with_suffix(".deleted"), lambda target: target.touch())
+        with self._alone(name):
+            found = self.resolve(f"{name}@{version}")
+            if found.path.parent == self._shipped:
+                raise ModelProtected(f"{name}@{version} ships with Anamorph and stays")
+            if found.promoted:
+                raise ModelProtected(f"{name}@{version} is promoted; promote another one first")
+            try:
+                found.path.rename(found.path.with_suffix(".deleted"))
+            except FileNotFoundError as error:
+                raise ModelNotFound(f"{found.label} was deleted meanwhile") from error
+            write_atomically(found.path.with_suffix(".deleted"), lambda target: target.touch())
+
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        """Keep other processes from promoting or deleting versions of `name`."""
+        self._known_files(name)
+        folder = self._folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "lock"):
+            yield
 
     def _names(self) -> set[str]:
         return self.shipped_names() | {
@@ -268,7 +290,7 @@ class Registry:
         """Promotions that still have a file, oldest first."""
         files = self._files(name)
         try:
-            lines = (self._folder / name / "promoted").read_text("utf-8").split()
+            lines = (self._folder / name / "promoted").read_text("utf-8", "replace").split()
         except FileNotFoundError:
             lines = []
         if self._shipped / f"{name}.safetensors" in files.values() and "1" not in lines:
@@ -301,9 +323,9 @@ class Registry:
     def _facts_of(self, path: Path) -> tuple[Header, str]:
         try:
             stat = path.stat()
+            key = (path, stat.st_mtime_ns, stat.st_size)
+            if key not in self._facts:
+                self._facts[key] = read_header(path), file_sha256(path)
         except OSError as error:
-            raise InvalidCheckpoint(f"{path.name} has gone: {error}") from error
-        key = (path, stat.st_mtime_ns, stat.st_size)
-        if key not in self._facts:
-            self._facts[key] = read_header(path), file_sha256(path)
+            raise InvalidCheckpoint(f"{path.name} has gone: {error.strerror}") from error
         return self._facts[key]

@@ -278,6 +278,17 @@ def test_a_damaged_file_lets_nobody_in(tmp_path: Path) -> None:
         create_app(tiny_settings(tmp_path, require_keys=True))
 
 
+def test_a_file_that_has_gone_revokes_no_key(tmp_path: Path) -> None:
+    """While the folder with the keys is away, a key is not called wrong: 503, not 401."""
+    _, text = KeyStore(tmp_path).create(EVERYTHING)
+    client = TestClient(create_app(tiny_settings(tmp_path, require_keys=True)))
+    file = (tmp_path / "keys.json").rename(tmp_path / "away")
+    answer = client.get("/v1/models", headers=bearing(text))
+    assert (answer.status_code, answer.json()["code"]) == (503, "keys_unavailable")
+    file.rename(tmp_path / "keys.json")
+    assert client.get("/v1/models", headers=bearing(text)).status_code == 200
+
+
 def run(*words: str) -> Any:
     return CliRunner().invoke(commands, ["keys", *words])
 

@@ -150,6 +150,13 @@ def test_attempts_are_counted_by_the_minute() -> None:
     attempts.take("client b", "picture 2")
 
 
+def test_an_attempt_of_a_minute_ago_is_not_given_back() -> None:
+    """What succeeds after its minute leaves nothing to be remembered for ever."""
+    attempts = Attempts(2)
+    attempts.give_back("client a")
+    assert not attempts._storage.storage
+
+
 def test_a_refused_attempt_costs_nothing_else() -> None:
     """Who asks for a picture that others have used up may still restore another one."""
     attempts = Attempts(2)

@@ -152,9 +152,7 @@ def test_a_version_deleted_meanwhile(registry: Registry, source: Path) -> None:
     registry.promote("wave", 1)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            registry, "check_gate", lambda found: registry.delete(found.name, found.version)
-        )
+        patch.setattr(registry, "check_gate", lambda found: found.path.unlink())
         with pytest.raises(ModelNotFound):
             registry.promote("wave", 3)
     assert registry.resolve("wave").version == 1
@@ -179,6 +177,30 @@ def test_concurrent_publishing(registry: Registry, source: Path) -> None:
         published = list(pool.map(lambda _: registry.publish(source, "wave").version, range(8)))
     assert sorted(published) == list(range(1, 9))
     assert not list(source.parent.glob("home/models/wave/.*"))
+
+
+def test_concurrent_promotions(registry: Registry, tmp_path: Path, source: Path) -> None:
+    """Of versions promoted at the same time none is forgotten, whichever serves in the end."""
+    for _ in range(8):
+        registry.publish(source, "wave")
+
+    def promote(version: int) -> None:
+        Registry(tmp_path / "home", shipped=tmp_path / "weights").promote("wave", version)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(promote, range(1, 9)))
+    promoted = {registry.resolve("wave").version}
+    promoted |= {registry.rollback("wave").version for _ in range(7)}
+    assert promoted == set(range(1, 9))
+
+
+def test_a_damaged_record_hides_no_other(registry: Registry, source: Path) -> None:
+    """What of a record of promotions is no number is passed over; other names are as they were."""
+    for name in ("udnie", "wave"):
+        registry.publish(source, name)
+        registry.promote(name, 1)
+    (registry.resolve("wave").path.parent / "promoted").write_bytes(b"\xff1\n\xfe\n")
+    assert registry.promotions() == {"udnie": 1}
 
 
 def test_what_a_killed_process_left_is_removed(registry: Registry, source: Path) -> None:

@@ -17,6 +17,7 @@ import torch
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
+import app.catalog
 import app.engines
 import app.interpolations
 import models.registry
@@ -26,7 +27,7 @@ from app.callers import OPERATOR
 from app.cli import app as commands
 from app.errors import QueueFull
 from app.main import create_app
-from app.opening import Served, open_between
+from app.opening import Served, open_between, open_version
 from app.service import Service
 from models.checkpoint import amend_card, load_generator, save_generator
 from models.registry import Registry
@@ -216,6 +217,26 @@ def test_other_processes_are_followed(client: TestClient, registry: Registry, ho
     shutil.rmtree(home / "models" / "starry-night")
     until(lambda: client.get(NIGHT).status_code == 404)
     assert [model["name"] for model in client.get("/v1/models").json()] == ["facades"]
+
+
+def test_what_failed_for_the_moment_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that did not load as files or memory were short serves once there is enough."""
+    monkeypatch.setattr(app.engines, "openvino", None)
+    monkeypatch.setattr(app.catalog, "_AGAIN_S", 0.1)
+    publish_models(tmp_path, ("starry-night",))
+    short = iter((OSError(errno.EMFILE, "too many open files"), MemoryError()))
+
+    def opening(*arguments: Any) -> Served:
+        if error := next(short, None):
+            raise error
+        return open_version(*arguments)
+
+    monkeypatch.setattr(app.catalog, "open_version", opening)
+    with TestClient(create_app(tiny_settings(tmp_path, reload_s=0.1))) as client:
+        until(lambda: client.get(NIGHT).status_code == 200)
+        assert client.get("/readyz").json()["failed"] == {}
 
 
 def test_interpolations_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,8 +37,9 @@ class Attempts:
 
     def give_back(self, *names: str) -> None:
         """Let an attempt that succeeded count for nothing."""
-        for name in names:
-            self._storage.decr(self._limit.key_for(name))
+        for key in map(self._limit.key_for, names):
+            if self._storage.get(key):  # else its minute is over, and nothing would ever forget it
+                self._storage.decr(key)
 
 
 def client_name(host: str | None) -> str:
