@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 P = TypeVar("P")
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Image-to-image generation.")
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.add_typer(models.app, name="models")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(datasets.app, name="datasets")
@@ -39,10 +39,28 @@ app.command()(faces.anonymize)
 app.command()(faces.restore)
 
 
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from app.installation import code_version
+
+        typer.echo(f"anamorph {code_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def anamorph(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_tell_version, help="Tell the version."),
+    ] = False,
+) -> None:
+    """Image-to-image generation."""
+
+
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option()] = None,
-    port: Annotated[int | None, typer.Option()] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 8000.")] = None,
     device: Device = None,
     worker: Annotated[
         bool | None, typer.Option(help="Start a worker that trains beside the service.")
@@ -94,9 +112,12 @@ def translate(
 def upscale(
     source: Input,
     target: Output,
-    scale: Annotated[int, typer.Option(min=2, max=4)] = 4,
-    detail: Annotated[float | None, typer.Option(min=0, max=1)] = None,
-    model: Annotated[str | None, typer.Option()] = None,
+    scale: Annotated[int, typer.Option(min=2, max=4, help="So many times a side.")] = 4,
+    detail: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="From 0, soft and true, to 1, sharp and made up."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="An upscaler by name.")] = None,
     device: Device = None,
     quality: Quality = None,
 ) -> None:
@@ -108,7 +129,8 @@ def upscale(
         params = UpscaleParams(
             scale=scale, detail=detail, model=model, format=format_of(target), quality=quality
         )
-        _apply(source, target, device, None, upscale_plan, params)
+        alone = params.model if detail is None else None  # else its counterpart is asked for, too
+        _apply(source, target, device, alone, upscale_plan, params)
 
 
 @app.command()
@@ -144,7 +166,9 @@ def train(
         Path | None, typer.Option(help="Folder of the run; by default runs/RECIPE in the home.")
     ] = None,
     device: Device = None,
-    features: Annotated[Path | None, typer.Option(help="VGG16 weights.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="VGG16 weights; for faces MobileFaceNet's.")
+    ] = None,
     stop_after: Annotated[int | None, typer.Option(min=1, help="Pause at this step.")] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Replace a key: training.steps=100")

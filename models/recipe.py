@@ -166,9 +166,10 @@ class Recipe(Config):
 
     Attributes:
         models: the name each generator of the objective is published under, by its key there
-            ("AtoB", "BtoA", "upscale", "stylize").
+            ("AtoB", "BtoA", "upscale", "stylize", "identity", "surroundings").
         initial: names of models whose weights the generators start from, by the same keys.
-        features: VGG16 weights, relative to the data root; None leaves it to the settings.
+        features: VGG16 weights, for faces MobileFaceNet's, relative to the data root; None leaves
+            it to the settings.
         card: facts for the model card: data, licence, regression_model, ...
     """
 

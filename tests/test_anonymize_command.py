@@ -32,7 +32,7 @@ def test_the_command_line_there_and_back(tmp_path: Path, monkeypatch: pytest.Mon
     passcode.write_text(PASSCODE + "\n")
     code, output = anamorph("anonymize", source, hidden, "--passcode-file", passcode)
     assert code == 0, output
-    assert "1 faces, 0 of them uncertain, generate" in output
+    assert "1 face, 0 uncertain, generate" in output
     assert not np.array_equal(rgb(hidden.read_bytes()), rgb(PNG))
     code, output = anamorph("restore", hidden, back, "--passcode-file", passcode)
     assert code == 0, output

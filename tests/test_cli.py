@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 import app.engines
 from app.cli import app as commands
+from app.installation import code_version
 from models.checkpoint import amend_card
 from models.registry import Registry
 from tiny import encoded, photo, publish_models
@@ -30,6 +31,11 @@ def _own_models_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def anamorph(*arguments: object) -> Result:
     return CliRunner().invoke(commands, [str(argument) for argument in arguments])
+
+
+def test_the_version() -> None:
+    """`anamorph --version` names what is installed."""
+    assert anamorph("--version").output.split() == ["anamorph", code_version()]
 
 
 @pytest.fixture

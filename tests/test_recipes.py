@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
+from models.checkpoint import read_header
 from models.errors import InvalidRecipe
 from models.evaluation.data import check_evaluation
 from models.recipe import load_recipe, parse_recipe
 from tiny_training import STAGES, tiny_recipe
 
-RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").rglob("*.toml"))
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = sorted((ROOT / "recipes").rglob("*.toml"))
+WEIGHTS = ROOT / "models" / "weights"
+SHIPPED = sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -22,6 +26,15 @@ def test_recipes_of_the_project(path: Path):
     check_evaluation(recipe)
     assert path.stem in recipe.models.values()
     assert recipe.card["licence"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_models_that_ship_were_made_by_their_recipes(name: str):
+    """A shipped model's card has the recipe that the file in recipes/ is, but for the card."""
+    card = read_header(WEIGHTS / f"{name}.safetensors").card
+    ran = parse_recipe(card["recipe"] | {"card": {}})
+    known = [load_recipe(path).model_copy(update={"card": {}}) for path in RECIPES]
+    assert ran in known
 
 
 def table(stage: str = "pix2pix") -> dict[str, Any]:

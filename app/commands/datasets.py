@@ -71,6 +71,7 @@ def delete_dataset(id: _Id) -> None:  # noqa: A002
 
     with errors_as_text(), contextlib.closing(Jobs(settings_from())) as jobs:
         open_datasets(settings_from()).delete(id, OPERATOR, jobs.using)
+        typer.echo(f"{id} is deleted")
 
 
 def _counts(counts: dict[str, int]) -> str:

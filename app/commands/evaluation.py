@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.commands.common import errors_as_text, settings_from
-from app.commands.pictures import Device
+from app.commands.pictures import Device, in_a_folder
 from models.errors import AnamorphError
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def evaluate(
         Path | None,
         typer.Option(
             dir_okay=False,
+            callback=in_a_folder,
             help="Of all, write a Markdown page too; with --data, pictures beside it in images/.",
         ),
     ] = None,

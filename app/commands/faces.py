@@ -71,10 +71,9 @@ def anonymize(
         done = with_service(device, work)
         write_whole(target, done.data)
         uncertain = sum(target.face.uncertain for target in done.targets)
-        typer.echo(
-            f"{target}: {len(done.targets)} faces, {uncertain} of them uncertain, {done.method}",
-            err=True,
-        )
+        count = len(done.targets)
+        faces_found = f"{count} {'face' if count == 1 else 'faces'}"
+        typer.echo(f"{target}: {faces_found}, {uncertain} uncertain, {done.method}", err=True)
 
 
 def restore(
@@ -117,3 +116,8 @@ def restore(
         write_whole(target, restored.data)
         height, width = restored.size
         typer.echo(f"{target}: {width} x {height}, {restored.outcome}", err=True)
+        if restored.outcome == "approximate":
+            typer.echo(
+                "It has no seal: unless this passcode made it, these faces are nobody's.",
+                err=True,
+            )

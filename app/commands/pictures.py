@@ -23,8 +23,9 @@ T = TypeVar("T")
 Input = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Picture to read.")]
 
 
-def _in_a_folder(target: Path) -> Path:
-    if not target.parent.is_dir():
+def in_a_folder(target: Path | None) -> Path | None:
+    """Refuse a file to be written where there is no folder for it, before the work."""
+    if target and not target.parent.is_dir():
         raise typer.BadParameter(f"there is no folder {target.parent}")
     return target
 
@@ -34,7 +35,7 @@ Output = Annotated[
     typer.Argument(
         help="Picture to write; its suffix chooses the format.",
         dir_okay=False,
-        callback=_in_a_folder,
+        callback=in_a_folder,
     ),
 ]
 Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda")]
