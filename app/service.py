@@ -88,6 +88,7 @@ class Service:
     def start(self, *, load: bool = True) -> None:
         """Begin to take work and to `load` the models; call within the running event loop."""
         torch.set_num_threads(self.settings.threads)
+        log.info("service begins", device=str(self.device), threads=self.settings.threads)
         self.batcher.start()
         if load:
             self._checker.submit(self.datasets.sweep)
