@@ -236,7 +236,7 @@ class PatchGAN(nn.Module):
 
 
 def parameter_count(module: nn.Module) -> int:
-    """Number of trainable values."""
+    """Number of weights, also of those that are frozen."""
     return sum(p.numel() for p in module.parameters())
 
 
@@ -248,7 +248,7 @@ def bilinear(x: Tensor, scale: int) -> Tensor:
 def local_mean(x: Tensor, side_px: int) -> Tensor:
     """Take means over squares of odd `side_px` around each value of (B, C, H, W).
 
-    At a border, of what is within the picture. Down, then across: a square costs its area.
+    At a border, of what is within the picture. Down, then across: two sides' cost, not the area's.
     """
     half = side_px // 2
     x = F.avg_pool2d(x, (side_px, 1), 1, (half, 0), count_include_pad=False)

@@ -20,7 +20,7 @@ AnamorphError
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -80,7 +80,14 @@ class TrainingError(AnamorphError):
 
 
 class InvalidRecipe(TrainingError):
-    """A recipe that contradicts itself or its family."""
+    """A recipe that contradicts itself or its family.
+
+    `faults` are texts of the form "table.key: what is wrong", as far as keys are at fault.
+    """
+
+    def __init__(self, message: str, faults: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.faults = tuple(faults) or (message,)
 
 
 class InvalidDataset(TrainingError):

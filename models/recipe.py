@@ -291,8 +291,8 @@ def parse_recipe(table: dict[str, Any]) -> Recipe:
         data = table.get("data")
         kind = data.get("kind") if isinstance(data, dict) else None
         # Of pydantic's path the kind is a part, of the recipe's it is none.
-        wrong = "; ".join(faults_of(error)).replace(f"data.{kind}.", "data.")
-        raise InvalidRecipe(wrong) from error
+        faults = [fault.replace(f"data.{kind}.", "data.") for fault in faults_of(error)]
+        raise InvalidRecipe("; ".join(faults), faults) from error
 
 
 def _faults_in(check: Callable[[], Any], table: str) -> list[str]:

@@ -170,7 +170,12 @@ def test_faults_are_named_before_anything_is_queued(
     words: list[str],
 ) -> None:
     """A request that cannot be trained is refused at once, naming each key."""
-    assert_problem(client.post(URL, json=body | change), status, code, *words)
+    answer = client.post(URL, json=body | change)
+    assert_problem(answer, status, code, *words)
+    if code == "invalid_recipe":
+        named = [fault["field"] for fault in answer.json()["errors"]]
+        assert len(named) == len(words)
+        assert all(any(word in field for field in named) for word in words)
 
 
 def test_numbers_beyond_all_are_refused(client: TestClient, body: dict[str, Any]) -> None:

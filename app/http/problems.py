@@ -7,6 +7,8 @@ exception is an internal error, whose text stays in the log.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -24,6 +26,7 @@ from app.http.problem_response import ProblemResponse
 from models import errors as model_errors
 from models.errors import AnamorphError
 
+_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 _HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 
 
@@ -40,6 +43,8 @@ def problem_of(error: AnamorphError) -> JSONResponse:
     members: dict[str, Any] = {}
     if isinstance(error, errors.InvalidParameter) and error.faults:
         members["errors"] = error.faults
+    if isinstance(error, model_errors.InvalidRecipe) and (named := _keys_at_fault(error.faults)):
+        members["errors"] = named
     if isinstance(error, model_errors.GateRefused):
         members["verdict"] = error.verdict
     if isinstance(error, errors.RateLimited):
@@ -50,6 +55,18 @@ def problem_of(error: AnamorphError) -> JSONResponse:
     if isinstance(error, errors.Unauthenticated | errors.ScopeMissing):
         response.headers["WWW-Authenticate"] = error.challenge
     return response
+
+
+def _keys_at_fault(faults: Sequence[str]) -> list[dict[str, str]]:
+    parts = [
+        (key, text) for key, colon, text in (fault.partition(": ") for fault in faults) if colon
+    ]
+    return [
+        {"field": key, "message": text}
+        for keys, text in parts
+        for key in keys.split(", ")
+        if _KEY.fullmatch(key)
+    ]
 
 
 def install(app: FastAPI) -> None:

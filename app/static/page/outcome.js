@@ -18,7 +18,7 @@ const RESTORED = {
 };
 
 /** "decode;dur=1.5, queue;dur=0.2" -> [["decode", 0.0015], ["queue", 0.0002]], in seconds. */
-export function stagesOf(header) {
+function stagesOf(header) {
   const entries = (header ?? "").matchAll(/([\w-]+);dur=([\d.]+)/g);
   return [...entries].map(([, stage, ms]) => [stage, Number(ms) / 1000]);
 }

@@ -3,7 +3,7 @@
 import { make } from "./dom.js";
 
 /** By problem code: what is wrong, and what to do. Codes of docs/api.md, and the page's own. */
-export const WORDS = {
+const WORDS = {
   // The photo
   missing_image: ["There is no picture in this file.", "It is empty; choose another one."],
   several_images: ["That is more than one picture.", "Send one at a time."],
