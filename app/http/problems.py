@@ -58,14 +58,12 @@ def problem_of(error: AnamorphError) -> JSONResponse:
 
 
 def _keys_at_fault(faults: Sequence[str]) -> list[dict[str, str]]:
-    parts = [
-        (key, text) for key, colon, text in (fault.partition(": ") for fault in faults) if colon
-    ]
+    """Split texts like "table.key: what is wrong", also of several keys, where they are such."""
     return [
         {"field": key, "message": text}
-        for keys, text in parts
+        for keys, colon, text in (fault.partition(": ") for fault in faults)
         for key in keys.split(", ")
-        if _KEY.fullmatch(key)
+        if colon and _KEY.fullmatch(key)
     ]
 
 
