@@ -119,13 +119,14 @@ def has_header(path: Path) -> bool:
         return False
 
 
-def amend_card(path: Path, facts: Mapping[str, Any]) -> None:
-    """Replace facts of a file's card, such as "metrics"; the weights stay bit for bit.
+def amend_card(path: Path, facts: Mapping[str, Any], name: str | None = None) -> None:
+    """Replace facts of a file's card, such as "metrics", and its name; the weights stay as they are.
 
     Raises InvalidCheckpoint as `load_generator` does.
     """
     header, state = _read(path)
-    amended = header.model_copy(update={"card": header.card | dict(facts)})
+    changes = {"card": header.card | dict(facts), "name": name or header.name}
+    amended = header.model_copy(update=changes)
     metadata = {_METADATA_KEY: amended.model_dump_json()}
     write_atomically(path, lambda target: save_file(state, target, metadata))
 

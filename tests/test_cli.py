@@ -180,6 +180,7 @@ def test_models_are_imported_and_listed(tmp_path: Path) -> None:
     assert "night@1: style, does stylize" in result.output
     listed = anamorph("models", "list").output
     assert listed.startswith("* night@1")
+    assert anamorph("models", "card", "night").output.startswith("# night\n")
 
 
 def test_an_import_belongs_to_nobody(tmp_path: Path) -> None:

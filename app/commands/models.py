@@ -56,7 +56,7 @@ def import_model(
     from app.callers import OPERATOR
     from app.installation import open_registry
     from app.visible import owner_of_next
-    from models.checkpoint import has_header, load_generator, save_generator
+    from models.checkpoint import amend_card, has_header, load_generator, save_generator
     from models.errors import AnamorphError
     from models.importers import import_foreign
     from models.registry import check_name
@@ -67,6 +67,8 @@ def import_model(
         if has_header(file):
             loaded = load_generator(file)
             shutil.copyfile(file, copy)
+            if loaded.header.name != name:
+                amend_card(copy, {}, name)
         else:
             loaded = import_foreign(file)
             save_generator(copy, loaded.module, loaded.header.model_copy(update={"name": name}))
