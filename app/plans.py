@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 
 from app.callers import Caller
+from app.errors import DeadlineExceeded
 from app.inference import Plan
 from app.schemas.pictures import StylizeParams, TranslateParams, UpscaleParams
 from app.service import Service
@@ -20,8 +23,17 @@ async def translate_plan(service: Service, params: TranslateParams, caller: Call
 
 
 async def upscale_plan(service: Service, params: UpscaleParams, caller: Caller) -> Plan:
-    """The network for scale and detail; reduced where its own scale is larger than asked."""
-    model = await service.catalog.upscaler(params.scale, params.detail, params.model, caller)
+    """The network for scale and detail; reduced where its own scale is larger than asked.
+
+    Raises DeadlineExceeded where the network of a detail is not made in time.
+    """
+    try:
+        async with asyncio.timeout(service.settings.deadline_s):
+            model = await service.catalog.upscaler(
+                params.scale, params.detail, params.model, caller
+            )
+    except TimeoutError:
+        raise DeadlineExceeded("no network of that detail within deadline_s") from None
     return Plan(model, params.scale, None, params.format, params.quality)
 
 

@@ -120,7 +120,7 @@ def has_header(path: Path) -> bool:
 
 
 def amend_card(path: Path, facts: Mapping[str, Any], name: str | None = None) -> None:
-    """Replace facts of a file's card, such as "metrics", and its name; the weights stay as they are.
+    """Replace facts of a file's card, such as "metrics", and its name; its weights stay.
 
     Raises InvalidCheckpoint as `load_generator` does.
     """

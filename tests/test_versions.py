@@ -259,6 +259,28 @@ def test_interpolations_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert before.content != after.content
 
 
+def test_a_network_of_a_detail_is_made_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever asks for a `detail` waits for its network no longer than the deadline."""
+    monkeypatch.setattr(app.engines, "openvino", None)
+    publish_models(tmp_path, ("srresnet-x4", "srgan-x4"))
+    gate = threading.Event()
+
+    def slowly(*arguments: Any) -> Served:
+        gate.wait(30)
+        return open_between(*arguments)
+
+    monkeypatch.setattr(app.interpolations, "open_between", slowly)
+    with TestClient(create_app(tiny_settings(tmp_path, deadline_s=1))) as client:
+        until_ready(client)
+        query = "/v1/upscale?detail=0.5"
+        late = client.post(query, content=encoded(photo(8, 8)))
+        gate.set()
+        until(lambda: client.post(query, content=encoded(photo(8, 8))).status_code == 200)
+    assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+
+
 def test_details_being_made_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more than four networks of other details are being made for one account, in turn.
 
