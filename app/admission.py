@@ -1,6 +1,6 @@
-"""A budget of memory, so that many uploads at a time are refused rather than the process killed.
+"""What is refused rather than endured: a budget of memory, and places for slow work.
 
-An account that holds some of it already leaves an eighth to the others.
+An account that holds some of the memory already leaves an eighth to the others.
 """
 
 from __future__ import annotations
@@ -10,10 +10,30 @@ from collections import Counter
 from collections.abc import Iterator
 
 from app.accounts import current_account
-from app.errors import MemoryFull
+from app.errors import Busy, MemoryFull
 from models.errors import ImageTooLarge
 
 _LEFT_TO_OTHERS = 1 / 8
+
+
+class Places:
+    """So many pieces of work at a time, and of one account at most a part of them; nobody waits."""
+
+    def __init__(self, of_one: int, of_all: int) -> None:
+        self.of_one, self.of_all = of_one, of_all
+        self._taken: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def place(self, refusal: Busy) -> Iterator[None]:
+        """Hold a place while inside; raises `refusal` where there is none for the account."""
+        account = current_account().name
+        if self._taken[account] >= self.of_one or self._taken.total() >= self.of_all:
+            raise refusal
+        self._taken[account] += 1
+        try:
+            yield
+        finally:
+            self._taken -= Counter({account: 1})  # which drops accounts without any
 
 
 class Budget:

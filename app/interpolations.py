@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+import contextlib
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 import torch
 
-from app.accounts import current_account
+from app.admission import Places
 from app.errors import QueueFull
 from app.fairness import FairGate
 from app.opening import Served, open_between
 
 DETAIL_STEPS = 20
 _KEPT = 4
-_MADE_AT_ONCE = 4  # of one account; they are made one after the other, in seconds each
-_MADE_AT_ONCE_BY_ALL = 16
 
 InBuilder = Callable[[Callable[[], Served]], Awaitable[Served]]
 
@@ -32,7 +31,7 @@ class Interpolations:
         self._device, self._in_builder = device, in_builder
         self._tasks: OrderedDict[tuple[str, str, int], asyncio.Task[Served]] = OrderedDict()
         self._turns = FairGate(1)
-        self._making: Counter[str] = Counter()
+        self._places = Places(of_one=4, of_all=16)  # made one after the other, in seconds each
 
     async def get(self, regression: Served, adversarial: Served, step: int) -> Served:
         """Return the network at `step` of DETAIL_STEPS from the first to the second.
@@ -61,16 +60,13 @@ class Interpolations:
             task.cancel()
 
     def _begin(self, make: Callable[[], Served]) -> asyncio.Task[Served]:
-        account = current_account().name
-        if self._making[account] >= _MADE_AT_ONCE or self._making.total() >= _MADE_AT_ONCE_BY_ALL:
-            raise QueueFull("networks of other details are being made", retry_after_s=10)
-        self._making[account] += 1
+        held = contextlib.ExitStack()
+        full = QueueFull("networks of other details are being made", retry_after_s=10)
+        held.enter_context(self._places.place(full))
 
         async def in_turn() -> Served:
-            try:
+            with held:
                 async with self._turns.turn():
                     return await self._in_builder(make)
-            finally:
-                self._making -= Counter({account: 1})  # which drops accounts without any
 
         return asyncio.create_task(in_turn())

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import structlog
 import torch
 
-from app.admission import Budget
+from app.admission import Budget, Places
 from app.batcher import Batcher
 from app.catalog import Catalog
 from app.datasets.store import open_datasets
@@ -65,7 +65,7 @@ class Service:
             1, thread_name_prefix="datasets", initializer=_yield_to_event_loop
         )
         self.datasets = open_datasets(settings)
-        self.dataset_uploads = asyncio.Semaphore(4)
+        self.dataset_uploads = Places(of_one=4, of_all=8)
         self._loading: asyncio.Task[None] | None = None
         self._detector: asyncio.Task[Detector] | None = None
 

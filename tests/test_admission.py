@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import app.engines
-from app.admission import Budget
-from app.errors import MemoryFull
+from app.accounts import Account, on_account
+from app.admission import Budget, Places
+from app.errors import Busy, MemoryFull
 from app.main import create_app
 from app.service import Service
 from models.errors import ImageTooLarge
@@ -159,6 +160,22 @@ def test_transparency_needs_more_memory(tmp_path: Path, monkeypatch: pytest.Monk
         style = "/v1/stylize?style=starry-night&format=webp"
         answers = [client.post(style, content=picture) for picture in pictures]
     assert [answer.status_code for answer in answers] == [200, 413]
+
+
+def test_places_are_not_for_one_alone() -> None:
+    """Who has all places that one may have leaves some to others; what ends makes room."""
+    places, full = Places(of_one=2, of_all=3), Busy("full", retry_after_s=1)
+    with contextlib.ExitStack() as held:
+        for _ in range(2):
+            held.enter_context(places.place(full))
+        with pytest.raises(Busy), places.place(full):
+            pass
+        with on_account(Account("another")):
+            held.enter_context(places.place(full))
+            with pytest.raises(Busy), places.place(full):
+                pass
+    with places.place(full):
+        pass
 
 
 def test_a_share_that_grows_counts_once() -> None:

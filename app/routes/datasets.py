@@ -48,9 +48,9 @@ async def add_dataset(
     Folders `train` and `test` (or `val`), or `trainA`, `testA` and so on, split the pictures; else
     a tenth is held out for testing. One folder around everything is looked through.
     """
-    if service.dataset_uploads.locked():
-        raise Busy("other datasets are being uploaded", retry_after_s=30)
-    async with service.dataset_uploads, contextlib.AsyncExitStack() as stack:
+    full = Busy("other datasets are being uploaded", retry_after_s=30)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(service.dataset_uploads.place(full))
         folder = await _in_incoming(stack, service)
         params = await read_file(
             request, DatasetParams, folder / "upload.zip", service.settings.dataset_timeout_s
