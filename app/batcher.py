@@ -284,7 +284,8 @@ class Batcher:
         if not batch[0].alone:  # tiles are not typical
             self._typical_run_s += 0.2 * (ran_s / len(batch) - self._typical_run_s)
         for item, value in zip(batch, values, strict=True):
-            self._order.correct(item.account, ran_s / len(batch) - item.cost_s, self._queue)
+            more_s = ran_s / len(batch) - item.cost_s
+            self._order.correct(item.account, item.tag + item.cost_s, more_s, self._queue)
             item.ran(ran_s)
             if not item.answer.done():
                 item.answer.set_result(Done(value, started - item.arrived, ran_s, len(batch)))

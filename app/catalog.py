@@ -50,7 +50,7 @@ class Catalog:
         self._promoted: dict[str, int] = {}
         self._followed: dict[str, int | None] = {}
         self._served: dict[str, Served] = {}
-        self._again_at: dict[str, float] = {}
+        self._again_at: dict[tuple[str, int | None], float] = {}
         self._interpolations = Interpolations(device, self._in_builder)
         self.failed: dict[str, str] = {}
         self.ready = False
@@ -68,8 +68,10 @@ class Catalog:
             raise ModelNotFound(f"no such model; there are: {', '.join(sorted(promotions))}")
         self._promoted = {n: v for n, v in promotions.items() if name in (None, n)}
         for other in sorted({*self._promoted, *self._followed}):
-            changed = self._promoted.get(other) != self._followed.get(other)
-            if changed and time.monotonic() >= self._again_at.get(other, 0.0):
+            number = self._promoted.get(other)
+            if number == self._followed.get(other):
+                self._settle(other)
+            elif time.monotonic() >= self._again_at.get((other, number), 0.0):
                 await self._follow(other, task)
         self.ready = True
 
@@ -136,10 +138,16 @@ class Catalog:
                 log.error("model not loaded", model=f"{name}@{number}", error=repr(error))
                 self.failed[name] = type(error).__name__
                 if _is_of_the_moment(error):
-                    self._again_at[name] = time.monotonic() + _AGAIN_S
+                    self._again_at[name, number] = time.monotonic() + _AGAIN_S
                     self._followed[name] = served.version.version if served else _NO_VERSION
             else:
                 self._serve(served)
+
+    def _settle(self, name: str) -> None:
+        """Forget what failed for the moment where another version was to serve, which now does."""
+        for key in [key for key in self._again_at if key[0] == name]:
+            del self._again_at[key]
+            self.failed.pop(name, None)
 
     def _serve(self, served: Served) -> None:
         """Let `served` take its name's place; nothing here waits, so no request sees half of it."""

@@ -51,9 +51,12 @@ class FairOrder:
             self._ends[gone.account] -= cost
         self._move(gone.account, -cost, (other for other in queued if other.tag > gone.tag))
 
-    def correct(self, account: str, by: float, queued: Iterable[Tagged]) -> None:
-        """Tell that an account's work cost so much more than its tag was given for."""
-        self._ends[account] = self._ends.get(account, self._now) + by
+    def correct(self, account: str, end: float, by: float, queued: Iterable[Tagged]) -> None:
+        """Tell that an account's work cost so much more than its tag was given for.
+
+        `end` is that tag and the cost.
+        """
+        self._ends[account] = self._ends.get(account, end) + by
         self._move(account, by, queued)
 
     def _move(self, account: str, by: float, queued: Iterable[Tagged]) -> None:
@@ -95,30 +98,31 @@ class FairGate:
             self._free -= 1
             self._order.begin(tag)
         else:
-            await self._wait(account, tag, cost)
+            tag = await self._wait(account, tag, cost)
         began = time.monotonic()
         try:
             yield
         finally:
             if cost_s is None:
                 took_s = time.monotonic() - began
-                self._order.correct(account, took_s - cost, self._waiting)
+                self._order.correct(account, tag + cost, took_s - cost, self._waiting)
                 self._typical_s += 0.2 * (took_s - self._typical_s)
             self._leave()
 
-    async def _wait(self, account: str, tag: float, cost: float) -> None:
+    async def _wait(self, account: str, tag: float, cost: float) -> float:
+        """Wait to be let in, and return the tag, which may have moved meanwhile."""
         waiting = _Waiting(tag, next(self._numbers), account, asyncio.Future())
         self._waiting.append(waiting)
         try:
             await waiting.admitted
         except asyncio.CancelledError:
-            if not waiting.admitted.cancelled():
-                self._leave()  # admitted and cancelled at once
-                raise
             with contextlib.suppress(ValueError):
                 self._waiting.remove(waiting)
             self._order.withdraw(waiting, cost, self._waiting)
+            if not waiting.admitted.cancelled():
+                self._leave()  # admitted and cancelled at once
             raise
+        return waiting.tag
 
     def _leave(self) -> None:
         self._free += 1

@@ -14,7 +14,9 @@ SCAN = b"\xda"
 """What a segment of JPEG is where a scan begins."""
 
 _END_OF_IMAGE = b"\xd9"
-_ALONE = {b"\x01", b"\xd8"}  # markers without a content
+# Markers without a content; of the later ones that is not so, but Pillow takes it so, and libjpeg
+# refuses files that have them.
+_ALONE = {bytes((marker,)) for marker in (0x01, 0xD8, 0xC8, *range(0xF0, 0xFE))}
 # In the pixels of a scan 0xff is followed by a zero or by the number of a restart; before a marker
 # there may be any number of them.
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)

@@ -69,6 +69,7 @@ _WRITERS: dict[Format, tuple[int, dict[str, Any]]] = {
 }
 _MAX_SCANS = 20  # over the largest picture; encoders write about ten
 _MAX_PARTS = {"jpeg": 10_000, "png": 100_000}  # Pillow keeps each in memory; encoders write fewer
+_EXIF = b"Exif\0\0"
 _STRIP_ROWS = 256
 _EXIF_ORIENTATION, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 274, 322, 323
 _UPRIGHT = {
@@ -291,12 +292,16 @@ def _open(data: bytes, kind: Format, limits: Limits) -> ImageFile:
 
 
 def _header_parts(data: bytes, kind: Format) -> int:
-    """Count what Pillow steps over to open a file: chunks, segments and bytes of filling."""
+    """Count what Pillow steps over to open a file: chunks, segments and bytes of filling.
+
+    A hundredfold those with EXIF, as it copies what it has of that for each further one.
+    """
     if kind == "png":
         return sum(1 for _ in islice(png_parts(data), _MAX_PARTS[kind] + 1))
     steps, at = 0, 2
     for part in jpeg_parts(data):
-        steps += 1 + part.start - at
+        exif = data.startswith(_EXIF, part.content.start)
+        steps += part.start - at + (100 if exif else 1)
         at = part.end
         if part.kind == SCAN or steps > _MAX_PARTS[kind]:
             return steps

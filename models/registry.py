@@ -94,6 +94,7 @@ class Registry:
         self._folder = home / "models"
         self._shipped = shipped
         self._facts: dict[tuple[Path, int, int], tuple[Header, str]] = {}
+        self._last_promoted: dict[str, int] = {}
         for name in sorted(self.shipped_names()):
             if any((self._folder / name).glob("1.*")):  # deleted or not
                 log.warning("%s@1 was published here; the %s that ships is left out", name, name)
@@ -118,11 +119,13 @@ class Registry:
         for name in sorted(self._names()):
             try:
                 version = self._promoted(name)
-            except PermissionError as error:
-                log.warning("%s is left out: %s", name, error)
-            else:
-                found |= {} if version is None else {name: version}
-        return found
+            except PermissionError as error:  # what was known of it is as good
+                log.warning("what of %s is promoted cannot be read: %s", name, error)
+                version = self._last_promoted.get(name)
+            if version is not None:
+                found[name] = version
+        self._last_promoted = found
+        return dict(found)
 
     def resolve(self, reference: str) -> ModelVersion:
         """Return "name" (its promoted version) or "name@version"; raises ModelNotFound."""
@@ -211,17 +214,22 @@ class Registry:
             ModelNotFound: there is no such version.
             ModelProtected: it ships with the project, or is the promoted one.
         """
+        self._deletable(name, version)  # or no folder is made for a lock
         with self._alone(name):
-            found = self.resolve(f"{name}@{version}")
-            if found.path.parent == self._shipped:
-                raise ModelProtected(f"{name}@{version} ships with Anamorph and stays")
-            if found.promoted:
-                raise ModelProtected(f"{name}@{version} is promoted; promote another one first")
+            found = self._deletable(name, version)
             try:
                 found.path.rename(found.path.with_suffix(".deleted"))
             except FileNotFoundError as error:
                 raise ModelNotFound(f"{found.label} was deleted meanwhile") from error
             write_atomically(found.path.with_suffix(".deleted"), lambda target: target.touch())
+
+    def _deletable(self, name: str, version: int) -> ModelVersion:
+        found = self.resolve(f"{name}@{version}")
+        if found.path.parent == self._shipped:
+            raise ModelProtected(f"{name}@{version} ships with Anamorph and stays")
+        if found.promoted:
+            raise ModelProtected(f"{name}@{version} is promoted; promote another one first")
+        return found
 
     @contextlib.contextmanager
     def _alone(self, name: str) -> Iterator[None]:
@@ -229,7 +237,7 @@ class Registry:
         self._known_files(name)
         folder = self._folder / name
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
+        with FileLock(folder / "lock", mode=0o666):  # other users' processes lock it, too
             yield
 
     def _names(self) -> set[str]:

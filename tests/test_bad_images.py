@@ -66,6 +66,12 @@ def scans(count: int) -> bytes:
     return data[:last] + data[last:-2] * count + b"\xff\xd9"
 
 
+def after_start(segments: bytes) -> bytes:
+    """Put segments before all others of a JPEG."""
+    data = save(PICTURE, "jpeg")
+    return data[:2] + segments + data[2:]
+
+
 def empty_scans(count: int, first: bytes = b"") -> bytes:
     """Put `first` and scans without a pixel after that of a baseline JPEG of 49 megapixels."""
     data = save(Image.new("RGB", (16, 16)), "jpeg")
@@ -119,11 +125,13 @@ def test_the_smallest_bomb_costs_nothing() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        save(PICTURE, "jpeg")[:2] + b"\xff\xe5\0\2" * 1_000_000 + save(PICTURE, "jpeg")[2:],
+        after_start(b"\xff\xe5\0\2" * 1_000_000),
         save(PICTURE, "png")[:33] + EMPTY_CHUNK * 1_000_000 + save(PICTURE, "png")[33:],
         b"\xff\xd8" + b"\xff" * 10_000_000,
+        after_start(b"\xff\xf0\xff\xfe" + b"\xff\xe5\0\2" * 16_000),
+        after_start((b"\xff\xe1\2\0Exif\0\0" + bytes(504)) * 1000),
     ],
-    ids=["segments", "chunks", "filling"],
+    ids=["segments", "chunks", "filling", "hidden segments", "exif"],
 )
 def test_countless_parts_are_refused(data: bytes) -> None:
     """A file of more parts than any encoder writes is refused before Pillow keeps them."""

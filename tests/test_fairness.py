@@ -77,6 +77,16 @@ def test_who_comes_anew_is_next_and_saves_nothing_up() -> None:
     assert order.tag("slow", 1) == slow[1]
 
 
+def test_what_work_took_counts_once() -> None:
+    """An account that was inside for long is as far behind as that, however many came meanwhile."""
+    order = FairOrder()
+    order.begin(order.tag("long", 1))
+    for _ in range(10):
+        order.begin(order.tag("others", 1))
+    order.correct("long", 1, 11, [])
+    assert order.tag("long", 1) == 12
+
+
 def test_a_gate_lets_accounts_in_by_turns() -> None:
     """Behind fifty of one account, another's first is next; a cancelled one holds no place."""
 

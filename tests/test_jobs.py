@@ -153,6 +153,7 @@ def test_cancelling_is_exact_and_may_be_repeated(client: TestClient, body: dict[
         ({"hyperparameters": {"generator": {"depth": 99}}}, 422, "invalid_recipe", ["depth"]),
         ({"hyperparameters": {"training": {"steps": 9}}}, 422, "invalid_recipe", ["steps"]),
         ({"hyperparameters": {"training": {"workers": 9}}}, 422, "invalid_recipe", ["workers"]),
+        ({"hyperparameters": {"training": {"no-key": 9}}}, 422, "invalid_recipe", ["no-key"]),
         (
             {"hyperparameters": {"data": {"train": ["../.."], "targets": ["/etc"]}}},
             422,

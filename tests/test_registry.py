@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -201,6 +202,28 @@ def test_a_damaged_record_hides_no_other(registry: Registry, source: Path) -> No
         registry.promote(name, 1)
     (registry.resolve("wave").path.parent / "promoted").write_bytes(b"\xff1\n\xfe\n")
     assert registry.promotions() == {"udnie": 1}
+
+
+def test_a_record_that_cannot_be_read_changes_nothing(
+    registry: Registry, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was promoted stays so while the record belongs to another user, and so do other names."""
+    for name in ("udnie", "wave"):
+        registry.publish(source, name)
+        registry.promote(name, 1)
+    known, read = registry.promotions(), Path.read_text
+
+    def refused(path: Path, *arguments: Any) -> str:
+        if path.parent.name == "wave":
+            raise PermissionError(errno.EACCES, "not yours")
+        return read(path, *arguments)
+
+    monkeypatch.setattr(Path, "read_text", refused)
+    assert registry.promotions() == known == {"udnie": 1, "wave": 1}
+    assert Registry(source.parent / "home", source.parent).promotions() == {
+        "trained": 1,
+        "udnie": 1,
+    }
 
 
 def test_what_a_killed_process_left_is_removed(registry: Registry, source: Path) -> None:

@@ -30,7 +30,7 @@ from app.main import create_app
 from app.opening import Served, open_between, open_version
 from app.service import Service
 from models.checkpoint import amend_card, load_generator, save_generator
-from models.registry import Registry
+from models.registry import ModelVersion, Registry
 from tiny import encoded, opened, photo, promote, publish_models, tiny_settings, until_ready
 
 until = partial(tiny.until, timeout_s=60)  # a version is loaded and warmed up
@@ -237,6 +237,30 @@ def test_what_failed_for_the_moment_is_tried_again(
     with TestClient(create_app(tiny_settings(tmp_path, reload_s=0.1))) as client:
         until(lambda: client.get(NIGHT).status_code == 200)
         assert client.get("/readyz").json()["failed"] == {}
+
+
+def test_what_failed_for_the_moment_may_be_given_up(
+    client: TestClient, registry: Registry, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rolled back, a version that did not load for the moment is told no more; a next one comes."""
+    serves = registry.resolve("starry-night").version
+    short, further = publish(registry, home), publish(registry, home)
+
+    def opening(version: ModelVersion, *arguments: Any) -> Served:
+        if version.version == short:
+            raise MemoryError
+        return open_version(version, *arguments)
+
+    monkeypatch.setattr(app.catalog, "open_version", opening)
+    registry.promote("starry-night", short)
+    until(lambda: client.get("/readyz").json()["failed"] == {"starry-night": "MemoryError"})
+    assert answering(client) == f"starry-night@{serves}"
+    registry.rollback("starry-night")
+    until(lambda: client.get("/readyz").json()["failed"] == {})
+    registry.promote("starry-night", short)
+    until(lambda: client.get("/readyz").json()["failed"] == {"starry-night": "MemoryError"})
+    registry.promote("starry-night", further)
+    until(lambda: answering(client) == f"starry-night@{further}")
 
 
 def test_interpolations_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

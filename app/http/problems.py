@@ -26,7 +26,7 @@ from app.http.problem_response import ProblemResponse
 from models import errors as model_errors
 from models.errors import AnamorphError
 
-_KEY = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+_KEY = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
 _HTTP_CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
 
 
