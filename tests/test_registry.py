@@ -207,7 +207,7 @@ def test_a_damaged_record_hides_no_other(registry: Registry, source: Path) -> No
 def test_a_record_that_cannot_be_read_changes_nothing(
     registry: Registry, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was promoted stays so while the record belongs to another user, and so do other names."""
+    """What was promoted stays so while its record is another user's, as do other names."""
     for name in ("udnie", "wave"):
         registry.publish(source, name)
         registry.promote(name, 1)
