@@ -34,12 +34,19 @@ from models.checkpoint import NAME_PATTERN, Header, file_sha256, load_generator,
 from models.errors import GateRefused, InvalidCheckpoint, ModelNotFound, ModelProtected
 from models.files import write_atomically
 
+NOTHING = ""
+"""The label of what is promoted where nothing is."""
+
 _KEPT_PROMOTIONS = 100
 _PUBLISHING = ".publishing."
 _PUBLISHED_WITHIN_S = 3600.0
 _VERSION = re.compile(r"[0-9]{1,9}")
 
 log = logging.getLogger(__name__)
+
+
+class Superseded(Exception):
+    """Another version is promoted than the one that `promote` was to replace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,17 +179,30 @@ class Registry:
                 f"{version.label} did not pass the gate: {verdict.get('reason', '')}", verdict
             )
 
-    def promote(self, name: str, version: int, *, force: bool = False) -> ModelVersion:
+    def promote(
+        self, name: str, version: int, *, force: bool = False, instead_of: str | None = None
+    ) -> ModelVersion:
         """Make `version` the one that `name` alone means.
+
+        Args:
+            name: of the model.
+            version: to be promoted.
+            force: whatever its comparison says.
+            instead_of: what is promoted now, name@version or NOTHING; None if that is all the same.
 
         Raises:
             ModelNotFound: there is no such version.
             GateRefused: its card holds a failed comparison, and `force` is not given.
+            Superseded: another version than `instead_of` is promoted, neither is this one.
         """
         with self._alone(name):
             found = self.resolve(f"{name}@{version}")
             if not force:
                 self.check_gate(found)
+            promoted = self._promoted(name)
+            label = NOTHING if promoted is None else f"{name}@{promoted}"
+            if instead_of is not None and label not in (instead_of, found.label):
+                raise Superseded(f"{label or 'nothing'} is promoted, not {instead_of or 'nothing'}")
             earlier = tuple(v for v in self._history(name) if v != version)
             self._write_history(name, (*earlier, version))
             return self.resolve(found.label)

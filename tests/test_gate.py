@@ -14,7 +14,7 @@ import torch
 
 import test_evaluation
 from models import features, images
-from models.checkpoint import LoadedGenerator, amend_card
+from models.checkpoint import LoadedGenerator, amend_card, load_generator
 from models.errors import MissingFeatures
 from models.evaluation import figures, metrics
 from models.evaluation.gate import gate
@@ -158,6 +158,11 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, held_out: Path) -> N
     adversarial = version(tmp_path / "serving", "srgan-regression", 9)
     amend_card(adversarial, {"stage": "adversarial"})
     assert "something else" in gate(upscaler, adversarial, held_out, features=None).reason
+    there = version(tmp_path, "pix2pix", 1)
+    back = version(tmp_path / "serving", "pix2pix", 2)
+    recipe = load_generator(back).header.card["recipe"]
+    amend_card(back, {"recipe": recipe | {"data": recipe["data"] | {"direction": "BtoA"}}})
+    assert "something else" in gate(there, back, held_out, features=None).reason
     generator = tiny_recipe("srgan-regression").generator | {"scale": 4}
     larger = test_evaluation.model_file(
         tmp_path / "serving", "srgan-regression", generator=generator

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -175,6 +176,41 @@ def test_a_comparison_stops_and_costs_no_model(
     assert done == {"published": "tiny@1", "promoted": False}
     reason = registry_of(home).resolve("tiny@1").header.card["gate"]["reason"]
     assert reason.startswith("not evaluated: smaller pictures")
+
+
+def test_what_is_promoted_meanwhile_is_compared_with(
+    home: Path, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that passed takes no place from one that came since, unless it passes again."""
+    start(home, tiny_request(dataset, name="other")).run(now)
+    other = registry_of(home).resolve("other@1").path
+    compared: list[Path | None] = []
+
+    def compare(_new: Path, serving: Path | None, *_: Any, **__: Any) -> Any:
+        compared.append(serving)
+        return SimpleNamespace(as_card=lambda: {"passed": len(compared) == 1, "reason": ""})
+
+    def step(name: str, work: Callable[[], Any]) -> Any:
+        if name == "promote":
+            meanwhile = registry_of(home).publish(other, "tiny")
+            registry_of(home).promote("tiny", meanwhile.version, force=True)
+        return work()
+
+    monkeypatch.setattr(training_job, "gate", compare)
+    done = start(home, tiny_request(dataset, auto_promote=True), job_id="f" * 32).run(step)
+    assert done == {"published": "tiny@1", "promoted": False}
+    assert compared == [None, registry_of(home).resolve("tiny@2").path]
+    assert registry_of(home).resolve("tiny").version == 2
+
+
+def test_a_damaged_version_that_serves_costs_no_model(home: Path, dataset: str) -> None:
+    """Where what is promoted cannot be read, the new version is published, not compared."""
+    start(home, tiny_request(dataset)).run(now)
+    registry_of(home).promote("tiny", 1, force=True)
+    damaged = registry_of(home).resolve("tiny").path
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    done = start(home, tiny_request(dataset, auto_promote=True), job_id="f" * 32).run(now)
+    assert done == {"published": "tiny@2", "promoted": False}
 
 
 def test_a_checkpoint_cut_in_half_costs_time_only(home: Path, dataset: str) -> None:

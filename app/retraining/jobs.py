@@ -18,7 +18,7 @@ from typing import Any
 from dbos import EnqueueOptions, WorkflowStatus
 from dbos import error as dbos_errors
 
-from app.callers import Caller
+from app.callers import OPERATOR, Caller
 from app.datasets.store import open_datasets
 from app.error_codes import INTERNAL
 from app.errors import JobConflict, JobNotFound
@@ -153,13 +153,15 @@ class Jobs:
     def resume(self, job_id: str) -> Job:
         """Let a cancelled or failed job go on from its last checkpoint, or leave a queued one.
 
-        Raises JobNotFound, JobConflict for a job that has succeeded, or NameTaken where the
-        model's name has become somebody else's meanwhile.
+        Raises JobNotFound, JobConflict for a job that has succeeded, DatasetNotFound where its
+        dataset was deleted meanwhile, or NameTaken where the model's name has become somebody
+        else's.
         """
         job = self.get(job_id)
         if job.state == "succeeded":
             raise JobConflict("the job has succeeded; submit another one with this model as base")
         if job.ended:
+            self._datasets.get(job.request.dataset, OPERATOR)
             self._check_unclaimed(job.request.name, job.model_owner)
             with contextlib.suppress(ModelNotFound):
                 if self._registry.owner(job.request.name) != job.model_owner:

@@ -28,7 +28,7 @@ from models.errors import InvalidCheckpoint, ModelNotFound
 from models.evaluation.gate import gate
 from models.files import write_atomically
 from models.recipe import Recipe, parse_recipe
-from models.registry import ModelVersion
+from models.registry import NOTHING, ModelVersion, Superseded
 from models.state import load_state
 from models.training import STATE_FILE, Progress, train
 
@@ -97,7 +97,7 @@ class TrainingJob:
             made = recorded("train", lambda: self._train(steps))
             verdict = recorded("evaluate", lambda: self._evaluate(made))
             published = recorded("publish", lambda: self._publish(made, verdict))
-            promoted = recorded("promote", lambda: self._promote(published, verdict))
+            promoted = recorded("promote", lambda: self._promote(made, published, verdict))
         except JobFailed as error:
             self._folder.append("state", state="failed", code=error.code, detail=error.detail)
             raise
@@ -259,14 +259,13 @@ class TrainingJob:
 
     def _evaluate(self, made: str) -> dict[str, Any]:
         """Compare with the serving version; without a comparison the model is still published."""
+        serving = None
         try:
-            serving = self._registry.resolve(self._request.name).path
-        except ModelNotFound:
-            serving = None
-        try:
+            with contextlib.suppress(ModelNotFound):
+                serving = self._registry.resolve(self._request.name)
             verdict = gate(
                 self._folder.path / made,
-                serving,
+                serving.path if serving else None,
                 self._datasets.root,
                 features=self._settings.vgg16,
                 device=self._device,
@@ -275,6 +274,7 @@ class TrainingJob:
         except Exception as error:  # noqa: BLE001 -- the training is done; its model is published
             reason = failure_of(error).detail or type(error).__name__
             verdict = {"passed": False, "reason": f"not evaluated: {reason}"}
+        verdict["compared"] = serving.label if serving else NOTHING
         self._folder.append("verdict", **verdict)
         return verdict
 
@@ -316,13 +316,18 @@ class TrainingJob:
             return None
         return next((v for v in versions if v.lineage.get("job") == self._id), None)
 
-    def _promote(self, published: str, verdict: dict[str, Any]) -> bool:
-        if not (self._request.auto_promote and verdict["passed"]):
-            return False
+    def _promote(self, made: str, published: str, verdict: dict[str, Any]) -> bool:
+        """Promote what passed, once it is compared with what is promoted at that moment."""
         name, _, number = published.partition("@")
-        self._registry.promote(name, int(number))
-        self._folder.append("promoted", model=published)
-        return True
+        while self._request.auto_promote and verdict["passed"]:
+            try:
+                self._registry.promote(name, int(number), instead_of=verdict.get("compared"))
+            except Superseded:
+                verdict = self._evaluate(made)
+                continue
+            self._folder.append("promoted", model=published)
+            return True
+        return False
 
     def _clearly(self, work: Callable[[], T]) -> T:
         """Do `work`; whatever goes wrong becomes a JobFailed."""

@@ -131,7 +131,7 @@ def recipe_of(
     if "workers" in asked.training:  # a limit of memory is that of one process
         raise InvalidRecipe("training.workers: the worker loads pictures itself")
     defaults = DEFAULTS["colours" if data["kind"] == "colours" else request.family]
-    stage, staged_card = _stage(asked.objective, base)
+    stage, staged_card = _stage(asked.objective, base, request.name)
     training = defaults["training"] | _REPORTS | asked.training
     if base and "learning_rate" not in asked.training:
         training["learning_rate"] *= _FINE_TUNING
@@ -200,7 +200,7 @@ def _initial(
 
 
 def _stage(
-    asked: Mapping[str, Any], base: ModelVersion | None
+    asked: Mapping[str, Any], base: ModelVersion | None, name: str
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """What an upscaler's training takes from its base to be of its stage: objective and card.
 
@@ -213,6 +213,8 @@ def _stage(
     if asked.get("stage", was) != "adversarial":
         return {}, {}
     if was != "adversarial":
+        if base.name == name:  # `detail` leads from the one to the other
+            raise InvalidRecipe("name: an adversarial upscaler needs another one than its base has")
         return {}, {"stage": "adversarial", "regression_model": base.name}
     objective = {"stage": was} | card.get("recipe", {}).get("objective", {})
     return objective, {key: card[key] for key in _STAGED_CARD if key in card}

@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 import structlog
 import torch
 from dbos import DBOS
+from dbos import error as dbos_errors
 from filelock import FileLock, Timeout
 
 from app.installation import choose_device
@@ -173,8 +174,9 @@ class Worker:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Leave out a failed job, which is logged where it fails."""
-    return not (record.exc_info and isinstance(record.exc_info[1], JobFailed))
+    """Leave out a failed job, which is logged where it fails, and a cancelled one."""
+    told = JobFailed, dbos_errors.DBOSAwaitedWorkflowCancelledError
+    return not (record.exc_info and isinstance(record.exc_info[1], told))
 
 
 def _function(method: Callable[P, T]) -> Callable[P, T]:

@@ -28,7 +28,7 @@ import torch
 from models.checkpoint import LoadedGenerator, load_generator
 from models.evaluation.figures import evaluate
 from models.evaluation.protocols import WITHOUT_MODEL, Table, row_of
-from models.family import Task
+from models.family import Task, channels
 
 _NEW, _SERVING = "new", "serving"
 _RIVAL = "the serving version"  # as no model can be called, whose name is a row, too
@@ -93,7 +93,7 @@ def gate(
     loaded = load_generator(new)
     row = row_of(loaded.header.name)
     rival = load_generator(serving) if serving else None
-    comparable = rival is not None and _purpose(rival) == _purpose(loaded)
+    comparable = rival is not None and _do_the_same(rival, loaded)
     tables = evaluate(
         loaded,
         data_root,
@@ -124,8 +124,24 @@ def gate(
     )
 
 
-def _purpose(loaded: LoadedGenerator) -> tuple[Task, int, str]:
-    return loaded.family.task, loaded.family.scale(loaded.config), loaded.header.stage
+def _do_the_same(one: LoadedGenerator, other: LoadedGenerator) -> bool:
+    """Tell whether two generators answer the same question, as far as their cards say which."""
+    directions = _direction(one), _direction(other)
+    return _purpose(one) == _purpose(other) and (None in directions or len({*directions}) == 1)
+
+
+def _purpose(loaded: LoadedGenerator) -> tuple[Any, ...]:
+    scale = loaded.family.scale(loaded.config)
+    return loaded.family.task, scale, loaded.header.stage, channels(loaded.config)
+
+
+def _direction(loaded: LoadedGenerator) -> tuple[str, str] | None:
+    """Return from which pictures to which a translation goes: its key, and that of the data."""
+    recipe = loaded.header.card.get("recipe", {})
+    names = {name: key for key, name in recipe.get("models", {}).items()}
+    if loaded.header.name not in names:
+        return None
+    return names[loaded.header.name], recipe.get("data", {}).get("direction", "AtoB")
 
 
 def _renamed(table: Table, names: Mapping[str, str]) -> Table:
