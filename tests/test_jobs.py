@@ -223,10 +223,16 @@ def test_a_queued_job_keeps_its_dataset(
     jobs.close()
 
 
+@pytest.mark.parametrize("at_once", [1, 1000])
 def test_events_are_replayed_from_the_last_one_seen(
-    client: TestClient, home: Path, body: dict[str, Any]
+    client: TestClient,
+    home: Path,
+    body: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    at_once: int,
 ) -> None:
     """A stream begins after Last-Event-ID, names each kind, and ends with the ended job."""
+    monkeypatch.setattr("app.routes.training._AT_ONCE", at_once)
     job = submit(client, body)
     folder = JobFolder(home, job["id"])
     folder.open_events()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from itertools import islice
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
@@ -31,6 +32,7 @@ router = APIRouter(prefix=PATH, tags=["training"])
 
 _LOOK_EVERY_S = 0.3
 _ASK_EVERY_S = 1.0
+_AT_ONCE = 1000  # events in memory; a week's training has a hundred thousand
 
 # Plain functions: FastAPI runs them in a thread, where the database may block.
 
@@ -143,10 +145,14 @@ async def follow(jobs: Jobs, job_id: str, after: int) -> AsyncIterator[Event | N
     while True:
         size = folder.events_file.stat().st_size if folder.events_file.exists() else 0
         if size != read_bytes:
-            read_bytes = size
-            for event in await asyncio.to_thread(list, folder.events(after, end)):
+            some = islice(folder.events(after, end), _AT_ONCE)
+            events = await asyncio.to_thread(list, some)
+            for event in events:
                 after, end = event.id, event.end
                 yield event
+            if len(events) == _AT_ONCE:  # there may be more
+                continue
+            read_bytes = size
         elif ended:
             return
         if time.monotonic() - asked >= _ASK_EVERY_S:

@@ -12,8 +12,8 @@ family's own decides:
 
 A new version passes while it is no worse than the serving one by more than the figure's noise
 between two runs of one recipe: 0.05 dB of PSNR, one percent of a mean difference or objective, one
-standard error of a kernel distance. Where nothing serves yet, it must be better than what can be
-had without a model.
+standard error of a kernel distance, the smaller of both. Where nothing serves yet, it must be
+better than what can be had without a model.
 """
 
 from __future__ import annotations
@@ -171,7 +171,8 @@ def _noise(metric: str, figures: Mapping[str, float], tables: Sequence[Table]) -
     if metric == "PSNR":
         return _PSNR_NOISE_DB
     if metric == "KID":
-        return _figures(tables, "+-")[_NEW]
+        errors = _figures(tables, "+-")
+        return min(errors[row] for row in (_NEW, _SERVING) if row in errors)
     return _RELATIVE_NOISE * figures.get(_SERVING, 0.0)
 
 
