@@ -1,4 +1,4 @@
-"""What the files of pictures consist of, read from their bytes alone: nothing is decoded.
+"""What the files of pictures consist of, and how much of it is too much: nothing is decoded.
 
 The bytes may be anything: the walk goes on where a decoder would, and ends with the file at last.
 """
@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from itertools import islice
+from typing import Literal, NamedTuple
+
+from models.errors import CorruptImage, ImageTooLarge
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SCAN = b"\xda"
 """What a segment of JPEG is where a scan begins."""
 
+_MAX_PARTS = {"jpeg": 10_000, "png": 100_000}  # Pillow keeps each in memory; encoders write fewer
+_EXIF = b"Exif\0\0"
+_EXIF_COUNTS = 100  # Pillow copies what it has of EXIF for each further segment of it
 _END_OF_IMAGE = b"\xd9"
 # Markers without a content; of the later ones that is not so, but Pillow takes it so, and libjpeg
 # refuses files that have them.
@@ -68,3 +74,34 @@ def webp_parts(file: bytes) -> Iterator[Part]:
         end = at + 8 + length + length % 2
         yield Part(file[at : at + 4], slice(at + 8, at + 8 + length), at, end)
         at = end
+
+
+def check_parts(file: bytes, kind: Literal["jpeg", "png"]) -> None:
+    """Raise CorruptImage if a file has more parts than any encoder writes before its pixels."""
+    if _steps_to_open(file, kind) > _MAX_PARTS[kind]:
+        raise CorruptImage(f"it has more than {_MAX_PARTS[kind]:,} parts")
+
+
+def check_scans(jpeg: bytes, most: int) -> None:
+    """Raise ImageTooLarge if a JPEG goes over its pixels more than `most` times."""
+    if jpeg.count(b"\xff" + SCAN) <= most:  # some may be no scans, but bytes of another segment
+        return
+    scans = 0
+    for number, part in enumerate(jpeg_parts(jpeg)):
+        scans += part.kind == SCAN
+        if scans > most or number > _MAX_PARTS["jpeg"]:
+            raise ImageTooLarge(f"its pixels in more than {most:,} scans take too long")
+
+
+def _steps_to_open(file: bytes, kind: Literal["jpeg", "png"]) -> int:
+    """Count what Pillow steps over to open a file: chunks, segments and bytes of filling."""
+    if kind == "png":
+        return sum(1 for _ in islice(png_parts(file), _MAX_PARTS[kind] + 1))
+    steps, at = 0, 2
+    for part in jpeg_parts(file):
+        exif = file.startswith(_EXIF, part.content.start)
+        steps += part.start - at + (_EXIF_COUNTS if exif else 1)
+        at = part.end
+        if part.kind == SCAN or steps > _MAX_PARTS[kind]:
+            return steps
+    return steps + max(0, len(file) - at)

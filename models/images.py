@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import islice
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -31,7 +30,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from models.colours import bleed, split_alpha, to_srgb
 from models.errors import CorruptImage, ImageError, ImageTooLarge, UnsupportedImage
-from models.image_parts import SCAN, jpeg_parts, png_parts
+from models.image_parts import check_parts, check_scans
 
 Format = Literal["png", "jpeg", "webp", "avif", "gif", "tiff"]
 Pixels = NDArray[np.uint8]
@@ -68,8 +67,6 @@ _WRITERS: dict[Format, tuple[int, dict[str, Any]]] = {
     "tiff": (2**31 - 1, {"compression": "tiff_lzw", "tiffinfo": {317: 2}}),  # 317: predictor
 }
 _MAX_SCANS = 20  # over the largest picture; encoders write about ten
-_MAX_PARTS = {"jpeg": 10_000, "png": 100_000}  # Pillow keeps each in memory; encoders write fewer
-_EXIF = b"Exif\0\0"
 _STRIP_ROWS = 256
 _EXIF_ORIENTATION, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 274, 322, 323
 _UPRIGHT = {
@@ -282,42 +279,13 @@ def _as_image_errors(kind: Format, limits: Limits) -> Iterator[None]:
 
 def _open(data: bytes, kind: Format, limits: Limits) -> ImageFile:
     """Open a file, within the limits by its header, without decoding a pixel."""
-    if kind in _MAX_PARTS and _header_parts(data, kind) > _MAX_PARTS[kind]:
-        raise CorruptImage(f"it has more than {_MAX_PARTS[kind]:,} parts")
+    if kind in ("jpeg", "png"):
+        check_parts(data, kind)
     file = _READERS[kind][1](BytesIO(data))
     _check_size(file, limits)
     if kind == "jpeg":
-        _check_scans(data, file.width * file.height, limits)
+        check_scans(data, limits.max_pixels * _MAX_SCANS // (file.width * file.height))
     return file
-
-
-def _header_parts(data: bytes, kind: Format) -> int:
-    """Count what Pillow steps over to open a file: chunks, segments and bytes of filling.
-
-    A hundredfold those with EXIF, as it copies what it has of that for each further one.
-    """
-    if kind == "png":
-        return sum(1 for _ in islice(png_parts(data), _MAX_PARTS[kind] + 1))
-    steps, at = 0, 2
-    for part in jpeg_parts(data):
-        exif = data.startswith(_EXIF, part.content.start)
-        steps += part.start - at + (100 if exif else 1)
-        at = part.end
-        if part.kind == SCAN or steps > _MAX_PARTS[kind]:
-            return steps
-    return steps + max(0, len(data) - at)
-
-
-def _check_scans(data: bytes, pixels: int, limits: Limits) -> None:
-    """Raise ImageTooLarge for a JPEG that goes over its pixels so often that it takes too long."""
-    most = limits.max_pixels * _MAX_SCANS // pixels
-    if data.count(b"\xff" + SCAN) <= most:  # some may be no scans, but bytes of another segment
-        return
-    scans = 0
-    for number, part in enumerate(jpeg_parts(data)):
-        scans += part.kind == SCAN
-        if scans > most or number > _MAX_PARTS["jpeg"]:
-            raise ImageTooLarge(f"{pixels:,} pixels in more than {most:,} scans take too long")
 
 
 def _check_size(file: ImageFile, limits: Limits) -> None:
