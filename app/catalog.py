@@ -50,7 +50,7 @@ class Catalog:
         self._promoted: dict[str, int] = {}
         self._followed: dict[str, int | None] = {}
         self._served: dict[str, Served] = {}
-        self._again_at: dict[tuple[str, int | None], float] = {}
+        self._again_at: dict[str, tuple[int, float]] = {}  # what failed for the moment, and when
         self._interpolations = Interpolations(device, self._in_builder)
         self.failed: dict[str, str] = {}
         self.ready = False
@@ -69,9 +69,11 @@ class Catalog:
         self._promoted = {n: v for n, v in promotions.items() if name in (None, n)}
         for other in sorted({*self._promoted, *self._followed}):
             number = self._promoted.get(other)
+            failed_number, again_at = self._again_at.get(other, (number, 0.0))
             if number == self._followed.get(other):
-                self._settle(other)
-            elif time.monotonic() >= self._again_at.get((other, number), 0.0):
+                if self._again_at.pop(other, None):  # given up for what serves
+                    self.failed.pop(other, None)
+            elif number != failed_number or time.monotonic() >= again_at:
                 await self._follow(other, task)
         self.ready = True
 
@@ -120,6 +122,7 @@ class Catalog:
             if self._followed.get(name) == number:
                 return
             self._followed[name] = number
+            self._again_at.pop(name, None)
             served = self._served.get(name)
             if number is None:
                 self._withdraw(name)
@@ -138,16 +141,10 @@ class Catalog:
                 log.error("model not loaded", model=f"{name}@{number}", error=repr(error))
                 self.failed[name] = type(error).__name__
                 if _is_of_the_moment(error):
-                    self._again_at[name, number] = time.monotonic() + _AGAIN_S
+                    self._again_at[name] = number, time.monotonic() + _AGAIN_S
                     self._followed[name] = served.version.version if served else _NO_VERSION
             else:
                 self._serve(served)
-
-    def _settle(self, name: str) -> None:
-        """Forget what failed for the moment where another version was to serve, which now does."""
-        for key in [key for key in self._again_at if key[0] == name]:
-            del self._again_at[key]
-            self.failed.pop(name, None)
 
     def _serve(self, served: Served) -> None:
         """Let `served` take its name's place; nothing here waits, so no request sees half of it."""

@@ -23,21 +23,19 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from models.checkpoint import NAME_PATTERN, Header, file_sha256, load_generator, read_header
 from models.errors import GateRefused, InvalidCheckpoint, ModelNotFound, ModelProtected
 from models.files import write_atomically
+from models.promotion_record import PromotionRecord
 
 NOTHING = ""
 """The label of what is promoted where nothing is."""
 
-_KEPT_PROMOTIONS = 100
 _PUBLISHING = ".publishing."
 _PUBLISHED_WITHIN_S = 3600.0
 _VERSION = re.compile(r"[0-9]{1,9}")
@@ -195,7 +193,8 @@ class Registry:
             GateRefused: its card holds a failed comparison, and `force` is not given.
             Superseded: another version than `instead_of` is promoted, neither is this one.
         """
-        with self._alone(name):
+        record = self._record(name)
+        with record.alone():
             found = self.resolve(f"{name}@{version}")
             if not force:
                 self.check_gate(found)
@@ -204,7 +203,7 @@ class Registry:
             if instead_of is not None and label not in (instead_of, found.label):
                 raise Superseded(f"{label or 'nothing'} is promoted, not {instead_of or 'nothing'}")
             earlier = tuple(v for v in self._history(name) if v != version)
-            self._write_history(name, (*earlier, version))
+            record.write((*earlier, version))
             return self.resolve(found.label)
 
     def previous(self, name: str) -> ModelVersion:
@@ -219,12 +218,13 @@ class Registry:
 
         Raises ModelNotFound if there is none, or `version` is no longer among those promoted.
         """
-        with self._alone(name):
+        record = self._record(name)
+        with record.alone():
             version = version or self.previous(name).version
             history = self._history(name)
             if version not in history:
                 raise ModelNotFound(f"{name}@{version} is no longer there to go back to")
-            self._write_history(name, history[: history.index(version) + 1])
+            record.write(history[: history.index(version) + 1])
             return self.resolve(name)
 
     def delete(self, name: str, version: int) -> None:
@@ -235,7 +235,7 @@ class Registry:
             ModelProtected: it ships with the project, or is the promoted one.
         """
         self._deletable(name, version)  # or no folder is made for a lock
-        with self._alone(name):
+        with self._record(name).alone():
             found = self._deletable(name, version)
             try:
                 found.path.rename(found.path.with_suffix(".deleted"))
@@ -251,14 +251,9 @@ class Registry:
             raise ModelProtected(f"{name}@{version} is promoted; promote another one first")
         return found
 
-    @contextlib.contextmanager
-    def _alone(self, name: str) -> Iterator[None]:
-        """Keep other processes from promoting or deleting versions of `name`."""
-        self._known_files(name)
-        folder = self._folder / name
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock", mode=0o666):  # other users' processes lock it, too
-            yield
+    def _record(self, name: str) -> PromotionRecord:
+        self._known_files(name)  # no folder is made for a lock of nothing
+        return PromotionRecord(self._folder / name)
 
     def _names(self) -> set[str]:
         return self.shipped_names() | {
@@ -317,18 +312,10 @@ class Registry:
     def _history(self, name: str) -> tuple[int, ...]:
         """Promotions that still have a file, oldest first."""
         files = self._files(name)
-        try:
-            lines = (self._folder / name / "promoted").read_text("utf-8", "replace").split()
-        except FileNotFoundError:
-            lines = []
-        if self._shipped / f"{name}.safetensors" in files.values() and "1" not in lines:
-            lines.insert(0, "1")
-        return tuple(int(line) for line in lines if line.isdecimal() and int(line) in files)
-
-    def _write_history(self, name: str, history: tuple[int, ...]) -> None:
-        text = "".join(f"{version}\n" for version in history[-_KEPT_PROMOTIONS:])
-        path = self._folder / name / "promoted"
-        write_atomically(path, lambda target: target.write_text(text, "utf-8"))
+        versions = PromotionRecord(self._folder / name).read()
+        if self._shipped / f"{name}.safetensors" in files.values() and 1 not in versions:
+            versions.insert(0, 1)
+        return tuple(version for version in versions if version in files)
 
     def _promoted(self, name: str) -> int | None:
         history = self._history(name)

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import app.catalog
 import app.engines
 import app.interpolations
-import models.registry
+import models.promotion_record
 import tiny
 from app.accounts import Account, on_account
 from app.callers import OPERATOR
@@ -30,6 +30,7 @@ from app.main import create_app
 from app.opening import Served, open_between, open_version
 from app.service import Service
 from models.checkpoint import amend_card, load_generator, save_generator
+from models.errors import InvalidCheckpoint
 from models.registry import ModelVersion, Registry
 from tiny import encoded, opened, photo, promote, publish_models, tiny_settings, until_ready
 
@@ -124,7 +125,7 @@ def test_a_full_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> Non
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(models.registry, "write_atomically", full)
+        patch.setattr(models.promotion_record, "write_atomically", full)
         response = client.post(f"{NIGHT}/promote", json={"version": 1})
     assert (response.status_code, response.json()["code"]) == (507, "storage_full")
     assert answering(client) == "starry-night@2"
@@ -237,6 +238,33 @@ def test_what_failed_for_the_moment_is_tried_again(
     with TestClient(create_app(tiny_settings(tmp_path, reload_s=0.1))) as client:
         until(lambda: client.get(NIGHT).status_code == 200)
         assert client.get("/readyz").json()["failed"] == {}
+
+
+def test_what_fails_for_good_after_a_moment_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that did not load for the moment, and then as it is damaged, stays in `failed`."""
+    monkeypatch.setattr(app.catalog, "_AGAIN_S", 0.1)
+    publish_models(tmp_path, ("starry-night",))
+    faults = iter((MemoryError(),))
+
+    def opening(*_: Any) -> Served:
+        raise next(faults, InvalidCheckpoint("damaged"))
+
+    monkeypatch.setattr(app.catalog, "open_version", opening)
+
+    async def scenario() -> None:
+        service = Service(tiny_settings(tmp_path))
+        service.start(load=False)
+        told = []
+        for _ in range(4):
+            await service.catalog.load()
+            told.append(service.catalog.failed["starry-night"])
+            await asyncio.sleep(0.2)
+        assert told == ["MemoryError", *["InvalidCheckpoint"] * 3]
+        await service.close()
+
+    asyncio.run(scenario())
 
 
 def test_what_failed_for_the_moment_may_be_given_up(
