@@ -5,6 +5,8 @@ So what a name means to others is never changed by somebody else's training.
 
 from __future__ import annotations
 
+import contextlib
+
 from app.callers import Caller
 from app.errors import NameTaken
 from models.errors import ModelNotFound
@@ -36,6 +38,13 @@ def owner_of_next(registry: Registry, name: str, caller: Caller) -> str | None:
     if not caller.owns(owner):
         raise name_taken(name)
     return owner
+
+
+def check_name(registry: Registry, name: str, owner: str | None) -> None:
+    """Raise NameTaken if models of that name are others' than `owner`'s."""
+    with contextlib.suppress(ModelNotFound):
+        if registry.owner(name) != owner:
+            raise name_taken(name)
 
 
 def name_taken(name: str) -> NameTaken:

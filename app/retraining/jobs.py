@@ -6,7 +6,6 @@ The API only enqueues; `app.retraining.worker` runs.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import uuid
@@ -29,8 +28,7 @@ from app.retraining.job_folder import JobFolder
 from app.retraining.training_requests import recipe_of
 from app.schemas.training import JobError, JobState, TrainingRequest
 from app.settings import Settings
-from app.visible import name_taken, owner_of_next
-from models.errors import ModelNotFound
+from app.visible import check_name, name_taken, owner_of_next
 
 WORKFLOW = "train"
 # Raised when the steps of a job change, so that no worker goes on with another's half-done job.
@@ -163,9 +161,7 @@ class Jobs:
         if job.ended:
             self._datasets.get(job.request.dataset, OPERATOR)
             self._check_unclaimed(job.request.name, job.model_owner)
-            with contextlib.suppress(ModelNotFound):
-                if self._registry.owner(job.request.name) != job.model_owner:
-                    raise name_taken(job.request.name)
+            check_name(self._registry, job.request.name, job.model_owner)
         with self._database.client() as client:
             if job.state == "cancelled":
                 client.resume_workflow(job_id, queue_name=QUEUE)

@@ -22,7 +22,7 @@ from app.retraining.job_folder import JobFolder
 from app.retraining.training_requests import model_key
 from app.schemas.training import TrainingRequest
 from app.settings import Settings
-from app.visible import name_taken
+from app.visible import check_name
 from models.checkpoint import amend_card
 from models.errors import InvalidCheckpoint, ModelNotFound
 from models.evaluation.gate import gate
@@ -286,7 +286,8 @@ class TrainingJob:
         """Publish once: a version whose card names this job is the one."""
         found = self._published()
         if found is None:
-            self._check_name()
+            # It may have become somebody else's since the job was submitted.
+            check_name(self._registry, self._request.name, self._model_owner)
             path = self._folder.path / made
             lineage = {
                 "job": self._id,
@@ -302,12 +303,6 @@ class TrainingJob:
         open_version(found, self._device, open_cache(self._settings))
         self._folder.append("published", model=found.label)
         return found.label
-
-    def _check_name(self) -> None:
-        """Raise NameTaken if the name has become somebody else's since the job was submitted."""
-        with contextlib.suppress(ModelNotFound):
-            if self._registry.owner(self._request.name) != self._model_owner:
-                raise name_taken(self._request.name)
 
     def _published(self) -> ModelVersion | None:
         try:
