@@ -207,6 +207,17 @@ def test_pictures_that_are_in_two_parts_are_told(store: DatasetStore, tmp_path: 
     assert not any("both in" in told for told in dataset.warnings)
 
 
+def test_few_test_pictures_are_told(store: DatasetStore, tmp_path: Path) -> None:
+    """A domain with so few test pictures that a comparison says little brings a warning."""
+    few = pictures("trainA/", "trainB/", "testA/", "testB/", count=8)
+    dataset, _ = store.add(upload(tmp_path, few), "mine", "unpaired")
+    told = [warning for warning in dataset.warnings if "kernel distance" in warning]
+    assert [" in testA" in warning for warning in told] == [True, False]
+    enough = pictures("trainA/", "trainB/", "testA/", "testB/", count=20)
+    dataset, _ = store.add(upload(tmp_path, enough), "mine", "unpaired")
+    assert dataset.warnings == []
+
+
 def test_photos_too_small_for_upscalers_are_told(store: DatasetStore, tmp_path: Path) -> None:
     """Photos below the crop that upscalers learn from by default bring a warning."""
     dataset, _ = store.add(upload(tmp_path, pictures("")), "mine", "highres")
@@ -419,10 +430,12 @@ def test_any_names_are_sorted(paths: list[tuple[tuple[str, ...], str]], kind: An
         assert len(name.encode()) <= 255
 
 
-def test_pairs_of_two_formats_stay_together() -> None:
+@pytest.mark.parametrize("folder", ["", "2020/" * 50], ids=["short", "shortened"])
+def test_pairs_of_two_formats_stay_together(folder: str) -> None:
     """A photo and its partner of another suffix are both for training or both for tests."""
-    sizes = {f"A/{n}.jpg": (64, 64) for n in range(30)} | {
-        f"B/{n}.png": (64, 64) for n in range(30)
+    names = {"A": ".jpg", "B": ".png"}
+    sizes = {
+        f"{side}/{folder}{n}{suffix}": (64, 64) for side, suffix in names.items() for n in range(30)
     }
     parts = {
         part: {Path(name).stem for name in names}

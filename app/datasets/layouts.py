@@ -145,15 +145,18 @@ def _meaning(folder: str, kind: Kind) -> tuple[str, str]:
 
 
 def _short(name: str) -> str:
-    """Keep a name within what file systems take."""
+    """Keep a name within what file systems take, and pairs of different suffixes pairs."""
     if len(name.encode()) <= _MAX_NAME_BYTES:
         return name
-    suffix = PurePosixPath(name).suffix[:8]
-    return hashlib.sha256(name.encode()).hexdigest()[:32] + suffix
+    return _stem_hash(name).hex()[:32] + PurePosixPath(name).suffix[:8]
 
 
 def _stem(name: str) -> str:
     return PurePosixPath(name).stem.casefold()
+
+
+def _stem_hash(name: str) -> bytes:
+    return hashlib.sha256(_stem(name).encode()).digest()
 
 
 def _take_style(places: list[_Place], made: Arrangement) -> list[_Place]:
@@ -208,8 +211,7 @@ def _hold_out(train: dict[str, str], test: dict[str, str], kind: Kind) -> None:
     count = min(max(MIN_TEST[kind], round(len(train) / _TEST_SHARE)), _MAX_TEST)
     if kind == "paired" and len(train) >= 4 * _MIN_PAIRS_FOR_KID:
         count = max(count, _MIN_PAIRS_FOR_KID)
-    hashed = sorted(train, key=lambda name: hashlib.sha256(_stem(name).encode()).digest())
-    for name in sorted(hashed[:count]):
+    for name in sorted(sorted(train, key=_stem_hash)[:count]):
         test[name] = train.pop(name)
 
 
@@ -255,6 +257,11 @@ def _warn(made: Arrangement, sizes: Mapping[str, Size], kind: Kind) -> None:
     for part, names in made.parts.items():
         if part.startswith("train") and len(names) < _FEW_PICTURES:
             made.warnings.append(f"only {len(names)} pictures in {part}: expect them to be learned")
+        if part.startswith("test") and len(names) < _FEW_PICTURES and kind == "unpaired":
+            made.warnings.append(
+                f"only {len(names)} pictures in {part}: the kernel distance (KID) by which versions "
+                "are compared is coarse with so few"
+            )
     if kind == "paired" and "train" in made.parts:
         shapes = [sizes[source] for source in made.parts["train"].values()]
         odd = sum(width != 2 * height for height, width in shapes)
