@@ -12,7 +12,7 @@ from app.http.responses import with_picture
 from app.memory import encoding_bytes, generating_bytes
 from app.schemas.edits import EditAnswer, EditedImage
 from models.images import Format, Picture, canvas, encode
-from peaks import at_most, forget_peak
+from peaks import forget_peak, takes_at_most
 
 SIDE_PX = 1448
 
@@ -25,8 +25,7 @@ def encode_noise(answer_format: Format, transparent: bool) -> None:
     picture = Picture(rgb, noise[..., 3] if transparent else None, answer_format)
     encode(Picture(rgb[:64, :64].copy(), None, answer_format), answer_format)  # loads the encoder
     foreseen = encoding_bytes(SIDE_PX**2, answer_format, transparent=transparent)
-    with at_most(foreseen / 2**20, seconds=60):
-        encode(picture, answer_format)
+    takes_at_most(lambda: encode(picture, answer_format), megabytes=foreseen / 2**20, seconds=60)
 
 
 @pytest.mark.parametrize("transparent", [False, True], ids=["opaque", "transparent"])
