@@ -96,7 +96,7 @@ class Batcher:
     def ensure_room(self) -> None:
         """Raise QueueFull if the pictures waiting and announced fill the queue.
 
-        Not for an account with fewer of them than another has.
+        An account with fewer of them than another is let in: the other gives one up for it.
         """
         total = len(self._queue) + self._announced.total()
         if total < self.queue_limit:
@@ -188,7 +188,7 @@ class Batcher:
         except TimeoutError:
             raise DeadlineExceeded("no answer within deadline_s") from None
         finally:
-            if not item.began:  # it may have left the queue, to be refused or to begin
+            if not item.began:  # it may be out of the queue: refused, or picked for a batch
                 with contextlib.suppress(ValueError):
                     self._queue.remove(item)
                 self._order.withdraw(item, item.cost_s, self._queue)
@@ -277,18 +277,25 @@ class Batcher:
             if len(batch) > 1:
                 for item in batch:
                     await self._run([item])
-            elif not batch[0].answer.done():
+                return
+            self._charge(batch, time.monotonic() - started)
+            if not batch[0].answer.done():
                 batch[0].answer.set_exception(error)
             return
         ran_s = time.monotonic() - started
         if not batch[0].alone:  # tiles are not typical
             self._typical_run_s += 0.2 * (ran_s / len(batch) - self._typical_run_s)
+        self._charge(batch, ran_s)
         for item, value in zip(batch, values, strict=True):
+            if not item.answer.done():
+                item.answer.set_result(Done(value, started - item.arrived, ran_s, len(batch)))
+
+    def _charge(self, batch: list[_Item], ran_s: float) -> None:
+        """Tell what the batch took in the end, whether or not it succeeded."""
+        for item in batch:
             more_s = ran_s / len(batch) - item.cost_s
             self._order.correct(item.account, item.tag + item.cost_s, more_s, self._queue)
             item.ran(ran_s)
-            if not item.answer.done():
-                item.answer.set_result(Done(value, started - item.arrived, ran_s, len(batch)))
         self._sort()
 
 

@@ -98,8 +98,8 @@ def load_generator(path: Path) -> LoadedGenerator:
             header's hyperparameters ask for.
     """
     header, state = _read(path)
-    kind, config, module = _skeleton(header, _shapes(state))
     try:
+        kind, config, module = _skeleton(header, _shapes(state))
         return assemble(kind, config, module, state, header, file_sha256(path))
     except InvalidCheckpoint as error:
         raise InvalidCheckpoint(f"{path.name}: {error}") from error
@@ -122,11 +122,14 @@ def has_header(path: Path) -> bool:
 def amend_card(path: Path, facts: Mapping[str, Any], name: str | None = None) -> None:
     """Replace facts of a file's card, such as "metrics", and its name; its weights stay.
 
-    Raises InvalidCheckpoint as `load_generator` does.
+    Raises InvalidCheckpoint as `load_generator` does, and for facts that no card may hold.
     """
     header, state = _read(path)
     changes = {"card": header.card | dict(facts), "name": name or header.name}
-    amended = header.model_copy(update=changes)
+    try:
+        amended = Header.model_validate(header.model_dump() | changes)
+    except ValidationError as error:
+        raise InvalidCheckpoint(f"{path.name}: {'; '.join(faults_of(error))}") from error
     metadata = {_METADATA_KEY: amended.model_dump_json()}
     write_atomically(path, lambda target: save_file(state, target, metadata))
 
@@ -159,7 +162,7 @@ def assemble(
     """
     _check_shapes(_shapes(state), module)
     _check_kinds(state, module)
-    # Copied, as some kernels round by how memory is aligned, and in a file it is as it comes.
+    # Copied, as some kernels round by how memory is aligned, which in a file is arbitrary.
     weights = {
         k: v.to(torch.float32, copy=True) if v.is_floating_point() else v for k, v in state.items()
     }

@@ -78,18 +78,24 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
 
 
 def _unpickle(path: Path) -> Any:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            unpacked = sum(record.file_size for record in archive.infolist())
-        if unpacked > path.stat().st_size:  # torch stores its records uncompressed
-            raise InvalidCheckpoint(f"{path.name} is compressed, which torch.save never does")
     try:
+        if zipfile.is_zipfile(path):
+            _refuse_compressed(path)
         return torch.load(path, map_location="cpu", weights_only=True)
+    except InvalidCheckpoint:
+        raise
     except Exception as error:  # parsers of hostile bytes raise whatever they stumble over
         reason = str(error).partition("\n")[0]
         raise InvalidCheckpoint(
             f"{path.name} does not load as plain tensors, and nothing else is run: {reason}"
         ) from error
+
+
+def _refuse_compressed(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(record.file_size for record in archive.infolist())
+    if unpacked > path.stat().st_size:  # torch stores its records uncompressed
+        raise InvalidCheckpoint(f"{path.name} is compressed, which torch.save never does")
 
 
 def _unwrap(content: Any) -> Mapping[str, Tensor]:

@@ -38,7 +38,7 @@ NOTHING = ""
 
 _PUBLISHING = ".publishing."
 _PUBLISHED_WITHIN_S = 3600.0
-_VERSION = re.compile(r"[0-9]{1,9}")
+VERSION_PATTERN = "[0-9]{1,6}"
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Registry:
     def __init__(self, home: Path, shipped: Path = Path(__file__).parent / "weights") -> None:
         self._folder = home / "models"
         self._shipped = shipped
-        self._facts: dict[tuple[Path, int, int], tuple[Header, str]] = {}
+        self._facts: dict[Path, tuple[tuple[int, int], Header, str]] = {}
         self._last_promoted: dict[str, int] = {}
         for name in sorted(self.shipped_names()):
             if any((self._folder / name).glob("1.*")):  # deleted or not
@@ -136,14 +136,16 @@ class Registry:
         """Return "name" (its promoted version) or "name@version"; raises ModelNotFound."""
         name, _, number = reference.partition("@")
         files = self._known_files(name)
-        if "@" in reference and not _VERSION.fullmatch(number):
+        if "@" in reference and not re.fullmatch(VERSION_PATTERN, number):
             raise ModelNotFound(f"{reference[:100]!r} is not name@version")
         version = int(number) if number else self._promoted(name)
         if version is None:
             raise ModelNotFound(f"no version of {name!r} is promoted; there are: {sorted(files)}")
         if version not in files:
             raise ModelNotFound(f"{name!r} has no version {version}; there are: {sorted(files)}")
-        return self._describe(name, version, files[version])
+        header, sha256 = self._facts_of(files[version])
+        promoted, owner = version == self._promoted(name), self._owner(name)
+        return ModelVersion(name, version, files[version], header, sha256, promoted, owner)
 
     def shipped_names(self) -> set[str]:
         """Return the names of the models that ship, whichever version of them is promoted."""
@@ -234,13 +236,14 @@ class Registry:
             ModelNotFound: there is no such version.
             ModelProtected: it ships with the project, or is the promoted one.
         """
-        self._deletable(name, version)  # or no folder is made for a lock
+        self._deletable(name, version)  # before the lock, which makes a folder
         with self._record(name).alone():
             found = self._deletable(name, version)
             try:
                 found.path.rename(found.path.with_suffix(".deleted"))
             except FileNotFoundError as error:
                 raise ModelNotFound(f"{found.label} was deleted meanwhile") from error
+            self._facts.pop(found.path, None)
             write_atomically(found.path.with_suffix(".deleted"), lambda target: target.touch())
 
     def _deletable(self, name: str, version: int) -> ModelVersion:
@@ -252,7 +255,7 @@ class Registry:
         return found
 
     def _record(self, name: str) -> PromotionRecord:
-        self._known_files(name)  # no folder is made for a lock of nothing
+        self._known_files(name)  # a lock makes a folder, also for what there is not
         return PromotionRecord(self._folder / name)
 
     def _names(self) -> set[str]:
@@ -262,11 +265,14 @@ class Registry:
 
     def _versions(self, name: str) -> Sequence[ModelVersion]:
         found = []
+        promoted, owner = self._promoted(name), self._owner(name)
         for version, path in sorted(self._files(name).items()):
             try:
-                found.append(self._describe(name, version, path))
+                facts = self._facts_of(path)
             except InvalidCheckpoint as error:
                 log.warning("%s@%d is left out: %s", name, version, error)
+            else:
+                found.append(ModelVersion(name, version, path, *facts, version == promoted, owner))
         return found
 
     def _known(self) -> str:
@@ -276,9 +282,7 @@ class Registry:
         if not re.fullmatch(NAME_PATTERN, name):  # also keeps "../" out of paths
             return {}
         folder = self._folder / name
-        files = {
-            int(path.stem): path for path in folder.glob("*.safetensors") if path.stem.isdecimal()
-        }
+        files = _numbered(folder, ".safetensors")
         shipped = self._shipped / f"{name}.safetensors"
         if shipped.exists() and not (folder / "1.deleted").exists():
             files.setdefault(1, shipped)  # a published version is never another one
@@ -291,7 +295,7 @@ class Registry:
         return files
 
     def _sweep(self) -> None:
-        """Remove what publishing by killed processes left; a copy under way is younger."""
+        """Remove what killed processes left of publishing; copies being written are younger."""
         for copy in self._folder.glob(f"*/{_PUBLISHING}*"):
             with contextlib.suppress(FileNotFoundError):  # it has just been published
                 if time.time() - copy.stat().st_mtime > _PUBLISHED_WITHIN_S:
@@ -301,8 +305,7 @@ class Registry:
         """Give the copied file the next free number; a link never replaces another's file."""
         folder = self._folder / name
         while True:
-            deleted = (int(path.stem) for path in folder.glob("*.deleted"))
-            version = max([0, *self._files(name), *deleted]) + 1
+            version = max([0, *self._files(name), *_numbered(folder, ".deleted")]) + 1
             try:
                 (folder / f"{version}.safetensors").hardlink_to(copy)
             except FileExistsError:
@@ -321,13 +324,8 @@ class Registry:
         history = self._history(name)
         return history[-1] if history else None
 
-    def _describe(self, name: str, version: int, path: Path) -> ModelVersion:
-        header, sha256 = self._facts_of(path)
-        promoted = version == self._promoted(name)
-        return ModelVersion(name, version, path, header, sha256, promoted, self._owner(name))
-
     def _owner(self, name: str) -> str | None:
-        """Whose the first version is that can be read."""
+        """Return the owner of the oldest version that can be read."""
         for _, path in sorted(self._files(name).items()):
             with contextlib.suppress(InvalidCheckpoint):
                 header, _ = self._facts_of(path)
@@ -338,9 +336,15 @@ class Registry:
     def _facts_of(self, path: Path) -> tuple[Header, str]:
         try:
             stat = path.stat()
-            key = (path, stat.st_mtime_ns, stat.st_size)
-            if key not in self._facts:
-                self._facts[key] = read_header(path), file_sha256(path)
+            state = (stat.st_mtime_ns, stat.st_size)
+            known = self._facts.get(path)
+            if known is None or known[0] != state:
+                known = self._facts[path] = state, read_header(path), file_sha256(path)
         except OSError as error:
             raise InvalidCheckpoint(f"{path.name} has gone: {error.strerror}") from error
-        return self._facts[key]
+        return known[1:]
+
+
+def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
+    """Return the files that are called by a number, by it."""
+    return {int(path.stem): path for path in folder.glob(f"*{suffix}") if path.stem.isdecimal()}

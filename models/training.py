@@ -84,7 +84,8 @@ def train(
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with process_group(device) as (rank, ranks):
         run = _Run(recipe, folder, data_root, device, features, find_model, rank, ranks)
-        stop = min(stop_after or recipe.training.steps, recipe.training.steps)
+        steps = recipe.training.steps
+        stop = steps if stop_after is None else min(stop_after, steps)
         return run.go(stop, should_stop, on_progress, show_bar)
 
 

@@ -291,6 +291,24 @@ def test_closing_answers_a_batch_that_failed() -> None:
     asyncio.run(scenario())
 
 
+def test_work_that_fails_is_charged() -> None:
+    """Who makes the device work to no end is told what that took, as one whose work succeeds."""
+
+    def failing() -> None:
+        time.sleep(0.05)
+        raise ArithmeticError
+
+    async def scenario() -> None:
+        took_s: list[float] = []
+        batcher = await opened()
+        with pytest.raises(ArithmeticError):
+            await batcher.call(failing, 5, ran=took_s.append)
+        assert [ran_s >= 0.05 for ran_s in took_s] == [True]
+        await batcher.close()
+
+    asyncio.run(scenario())
+
+
 def test_work_runs_alone_and_in_turn() -> None:
     """A call shares the device's thread with the batches and returns what its work returns."""
 

@@ -1,10 +1,12 @@
 """Model cards: what a file says about its weights, for people."""
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from models.card import markdown
 from models.checkpoint import Header, amend_card, read_header, save_generator
+from models.errors import InvalidCheckpoint
 from models.families import FAMILIES
 
 _TABLE = {
@@ -31,6 +33,19 @@ def test_recording_figures_leaves_the_weights_alone(tmp_path):
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
     assert read_header(path).card == {"steps": 3, "metrics": [_TABLE]}
+
+
+@pytest.mark.parametrize(
+    ("facts", "name"), [({"gate": {"passed": "perhaps"}}, None), ({}, "Not a name")]
+)
+def test_what_no_card_may_hold_is_not_written(tmp_path, facts, name):
+    """A fact that would make the file unreadable is refused, and the file stays as it was."""
+    path = tmp_path / "small.safetensors"
+    _write(path)
+    before = path.read_bytes()
+    with pytest.raises(InvalidCheckpoint, match=r"small\.safetensors: "):
+        amend_card(path, facts, name)
+    assert path.read_bytes() == before
 
 
 def test_a_card_shows_every_figure_with_its_protocol(tmp_path):

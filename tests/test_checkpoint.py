@@ -7,7 +7,9 @@ import json
 import os
 import pickle
 from pathlib import Path
+from struct import pack
 from typing import Any
+from zipfile import is_zipfile
 
 import hypothesis
 import pytest
@@ -99,8 +101,9 @@ def test_header_that_lies(tmp_path: Path, changes: dict[str, Any], message: str)
     path = tmp_path / "tiny.safetensors"
     save_tiny(path)
     rewrite(path, **changes)
-    with pytest.raises(InvalidCheckpoint, match=message):
+    with pytest.raises(InvalidCheckpoint, match=message) as raised:
         load_generator(path)
+    assert path.name in str(raised.value)
 
 
 def test_figures_that_are_not_finite(tmp_path: Path) -> None:
@@ -191,6 +194,15 @@ def test_pickled_code_never_runs(tmp_path: Path, suffix: str) -> None:
         with pytest.raises(InvalidCheckpoint):
             load_generator(path)
     assert not proof.exists()
+
+
+def test_a_damaged_archive(tmp_path: Path) -> None:
+    """A checkpoint whose end claims a directory that is not there is refused."""
+    path = tmp_path / "broken.pth"
+    path.write_bytes(b"x" * 100 + b"PK\5\6" + pack("<4H2LH", 0, 0, 1, 1, 46, 0, 0))
+    assert is_zipfile(path)
+    with pytest.raises(InvalidCheckpoint):
+        import_foreign(path)
 
 
 def test_tensor_larger_than_its_file(tmp_path: Path) -> None:

@@ -280,9 +280,9 @@ def test_the_wait_grows_and_ends() -> None:
     """Without Retry-After the waits double; after the last attempt there is none."""
     waits = [Retries(3).wait_s(httpx.Response(503), k, repeatable=True) for k in range(4)]
     assert waits[3] is None
-    assert [
+    assert all(
         least <= wait <= 1.25 * least for least, wait in zip((0.5, 1, 2), waits[:3], strict=True)
-    ]
+    )
     impatient = [Retries(3, max_wait_s=0.1).pause_s(k) for k in range(4)]
     assert impatient[3] is None
     assert all(0.1 <= wait <= 0.125 for wait in impatient[:3])

@@ -80,7 +80,10 @@ def test_a_damaged_cache(damage: bytes, tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     """Where nothing can be kept, as on a full disk, a network opens all the same."""
     (tmp_path / "cache").write_text("no folder")
-    answers(loaded(*CONFIGS["msrresnet"]), CompiledCache(tmp_path / "cache"))
+    generator = loaded(*CONFIGS["msrresnet"])
+    (answer,) = answers(generator, CompiledCache(tmp_path / "cache"))
+    assert torch.equal(answer, answers(generator, None)[0])
+    assert (tmp_path / "cache").read_text() == "no folder"
 
 
 def test_a_cache_forgets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

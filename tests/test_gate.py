@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from models import features, images
 from models.checkpoint import LoadedGenerator, amend_card, load_generator
 from models.errors import MissingFeatures
 from models.evaluation import figures, metrics
-from models.evaluation.gate import gate
+from models.evaluation.gate import _decide, gate
 from models.images import Pixels
 from tiny_training import tiny_recipe
 
@@ -192,6 +193,13 @@ def test_a_model_called_serving(tmp_path: Path, held_out: Path) -> None:
     good, bad = files
     verdict = gate(bad, good, held_out, features=None)
     assert (verdict.passed, verdict.serving) == (False, 0)
+
+
+@pytest.mark.parametrize(("new", "passed"), [(0.1, True), (0.9, False), (math.nan, False)])
+def test_what_serves_without_a_figure_holds_up_no_other(new: float, passed: bool) -> None:
+    """Where the serving version's figure is not finite, the new one must beat no model at all."""
+    shown = {"new": new, "serving": math.nan, "baseline": 0.5}
+    assert _decide("L1", "lower", shown, noise=0.0)[0] is passed
 
 
 def test_a_colorizer_called_grey(tmp_path: Path, held_out: Path) -> None:

@@ -246,6 +246,15 @@ def test_a_damaged_file_is_never_published(registry: Registry, tmp_path: Path) -
     assert registry.list() == []
 
 
+def test_other_files_are_no_versions(registry: Registry, tmp_path: Path, source: Path) -> None:
+    """What somebody copied into a model's folder neither counts nor hinders."""
+    registry.publish(source, "wave")
+    for name in ("copy of 1.deleted", "backup.safetensors"):
+        (tmp_path / "home/models/wave" / name).write_bytes(b"")
+    assert registry.publish(source, "wave").version == 2
+    assert [version.version for version in registry.versions("wave")] == [1, 2]
+
+
 def test_a_damaged_version_hides_no_other(
     registry: Registry, tmp_path: Path, source: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

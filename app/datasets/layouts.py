@@ -256,11 +256,13 @@ def warn_of_doubles(made: Arrangement, checksums: Mapping[str, str]) -> None:
 def _warn(made: Arrangement, sizes: Mapping[str, Size], kind: Kind) -> None:
     for part, names in made.parts.items():
         if part.startswith("train") and len(names) < _FEW_PICTURES:
-            made.warnings.append(f"only {len(names)} pictures in {part}: expect them to be learned")
+            made.warnings.append(
+                f"only {len(names)} pictures in {part}: expect them to be memorised"
+            )
         if part.startswith("test") and len(names) < _FEW_PICTURES and kind == "unpaired":
             made.warnings.append(
-                f"only {len(names)} pictures in {part}: the kernel distance (KID) by which versions "
-                "are compared is coarse with so few"
+                f"only {len(names)} pictures in {part}: the kernel distance (KID) that compares "
+                "versions is coarse with so few"
             )
     if kind == "paired" and "train" in made.parts:
         shapes = [sizes[source] for source in made.parts["train"].values()]

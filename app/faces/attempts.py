@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import time
+from collections.abc import Mapping
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
@@ -22,24 +23,30 @@ class Attempts:
         self._storage = MemoryStorage()
         self._window = FixedWindowRateLimiter(self._storage)
 
-    def take(self, *names: str) -> None:
-        """Count one attempt under each name; raises TooManyAttempts if one has had its share."""
+    def take(self, *names: str) -> dict[str, float]:
+        """Count one attempt under each name, and return when the minute of each ends.
+
+        Raises TooManyAttempts if one has had its share.
+        """
         for name in names:
             if not self._window.test(self._limit, name):
-                ends_at = self._window.get_window_stats(self._limit, name).reset_time
                 raise TooManyAttempts(
                     f"at most {self._limit.amount} passcodes a minute are tried for a client and "
                     "for a picture (restore_attempts_per_minute)",
-                    retry_after_s=ends_at - time.time(),
+                    retry_after_s=self._ends_at(name) - time.time(),
                 )
         for name in names:  # where one is refused, no other has had an attempt
             self._window.hit(self._limit, name)
+        return {name: self._ends_at(name) for name in names}
 
-    def give_back(self, *names: str) -> None:
-        """Let an attempt that succeeded count for nothing."""
-        for key in map(self._limit.key_for, names):
-            if self._storage.get(key):  # else its minute is over, and nothing would ever forget it
-                self._storage.decr(key)
+    def give_back(self, taken: Mapping[str, float]) -> None:
+        """Let an attempt that succeeded count for nothing, if its minute is not over."""
+        for name, ends_at in taken.items():
+            if self._ends_at(name) == ends_at > time.time():
+                self._storage.decr(self._limit.key_for(name))
+
+    def _ends_at(self, name: str) -> float:
+        return self._window.get_window_stats(self._limit, name).reset_time
 
 
 def client_name(host: str | None) -> str:

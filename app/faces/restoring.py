@@ -92,7 +92,7 @@ async def restore(
     names = (client, f"picture {picture_name}")
     if share:
         share.resize(len(data) * _READING_COPIES + _memory_bytes(header, seal, answer_format))
-    service.restorations.take(*names)
+    attempt = service.restorations.take(*names)
     laps = Laps()
     turns = Turns(service, time.monotonic() + service.settings.deadline_s, laps)
     picture = await service.in_codecs(partial(images.decode, data, limits))
@@ -115,7 +115,7 @@ async def restore(
     elif seal and opened is None:
         raise WrongPasscode("the passcode does not open this picture")
     elif seal:
-        service.restorations.give_back(*names)
+        service.restorations.give_back(attempt)
     service.metrics.observe(model.version.name if model else "seal", laps.seconds, 1)
     height, width = picture.rgb.shape[:2]
     seconds = {} if params.decoy else laps.seconds

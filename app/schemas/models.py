@@ -7,12 +7,13 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from models.checkpoint import NAME_PATTERN
+from models.registry import VERSION_PATTERN
 
 MAX_VERSION = 999_999
 ModelName = Annotated[
     str,
     Field(
-        pattern=NAME_PATTERN.removesuffix("$") + "(@[0-9]{1,6})?$",
+        pattern=NAME_PATTERN.removesuffix("$") + f"(@{VERSION_PATTERN})?$",
         description="name or name@version",
     ),
 ]

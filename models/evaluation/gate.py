@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -182,8 +183,9 @@ def _decide(
     new, baseline, serving = figures[_NEW], figures["baseline"], figures.get(_SERVING)
     sign = 1 if better == "higher" else -1
     told = f"{metric} {new:.4g} ({better} is better)"
-    if serving is None:  # a figure that is not finite passes neither comparison
+    if serving is None or not isfinite(serving):  # a new one that is not passes no comparison
         passed = sign * new > sign * baseline
-        return passed, f"{told}, without a model {baseline:.4g}; nothing serves yet"
+        why = "nothing serves yet" if serving is None else f"what serves has {serving}"
+        return passed, f"{told}, without a model {baseline:.4g}; {why}"
     passed = sign * new >= sign * serving - noise
     return passed, f"{told}, serving {serving:.4g}, tolerance {noise:.2g}"
