@@ -56,12 +56,11 @@ class Catalog:
         self.ready = False
 
     async def load(self, name: str | None = None, task: Task | None = None) -> None:
-        """Serve what is promoted, or of that only `name` or what does `task`; drop what is not.
+        """Serve the promoted versions, of `name` or for `task` alone if given; drop all others.
 
-        Raises ModelNotFound where `name` is none.
-        A version that fails is logged, named in `failed` and not tried again, but after a minute
-        where memory was short or its file not to be read; what its name served before goes on
-        serving.
+        A version that fails is logged, named in `failed` and not tried again, except after a minute
+        where memory was short or its file unreadable; what its name served before goes on serving.
+        Raises ModelNotFound where there is no model `name`.
         """
         promotions = await asyncio.to_thread(self._registry.promotions)
         if name and name not in promotions:

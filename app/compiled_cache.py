@@ -79,7 +79,7 @@ class CompiledCache:
     def _maker(self) -> str:
         """What the outcome depends on beside the weights: versions, this machine's CPU, our code.
 
-        The number of threads is none of it.
+        The number of threads does not matter.
         """
         core = new_core()
         names = ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")

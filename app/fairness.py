@@ -2,9 +2,9 @@
 
 Start-time fair queueing (Goyal, Vin and Cheng, 1996): each piece of work gets a start tag, where
 its account's work before it ends, or the tag of what runs now if that is later; the smallest tag is
-next. An account that has asked for much has its further work tagged far ahead, one that comes anew
-is next. What work really took is told afterwards, and moves its account's further work. With one
-account this is first come, first served.
+next. An account that has asked for much has its further work tagged far ahead, one without recent
+work is next. What work really took is told afterwards, and moves its account's further work. With
+one account this is first come, first served.
 """
 
 from __future__ import annotations

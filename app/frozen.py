@@ -12,7 +12,7 @@ class _FrozenNorm(nn.Module):
     """Normalises (B, C, H, W) with given statistics, or with its own, which it keeps.
 
     `statistics` (2, C) are scale and offset, `drift` (2, C) mean and mean square of what they make
-    of a picture: 0 and, but for eps, 1 if they are the picture's own.
+    of a picture: 0 and, up to eps, 1 if they are the picture's own.
     """
 
     def __init__(self, norm: nn.InstanceNorm2d) -> None:

@@ -57,7 +57,7 @@ class Metrics:
         )
         self.request_seconds = Histogram(
             "anamorph_request_seconds",
-            "Time from first to last byte",
+            "Seconds from the request's first byte until the answer's last",
             ["route"],
             buckets=_SECONDS,
             registry=self.registry,

@@ -15,7 +15,7 @@ from app.accounts import current_account
 from app.engines import Engine
 from app.errors import QueueFull, TakesTooLong
 
-_WARM_UP_S = 10.0  # of running count as much as the first measurement
+_WARM_UP_S = 10.0  # after so many of running, what was seen counts as much as the first measurement
 _MEMORY_S = 60.0
 _FORGOTTEN_S = 600.0  # after it a slow spell no longer keeps pictures out
 

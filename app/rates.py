@@ -29,7 +29,7 @@ class Meter:
         self._full_at: dict[str, float] = {}
 
     def left(self, name: str, quota: int) -> float:
-        """Return what is in the bucket; below 0, what it owes."""
+        """Return what is in the bucket; negative where it is overdrawn."""
         fills_in_s = max(0.0, self._full_at.get(name, 0.0) - self._clock())
         return quota * (1 - fills_in_s / WINDOW_S)
 

@@ -145,9 +145,9 @@ def _statistics(
 
     Layer after layer over the whole picture would take a run for each norm, and samples alone miss
     it by their choice and their borders. So samples give the statistics, one run over the picture
-    with these shows in every layer how far they are off, and the samples once more, corrected by
-    that from the first layer on, what each correction changes in the layers behind it. What is
-    left is of second order.
+    with these shows in every layer how far they are off, and a second pass over the samples, with
+    the corrections applied from the first layer on, what each changes in the layers after it. The
+    error that is left is of second order.
     """
     columns = _samples(padded[1], rule)
     patches = torch.cat([crop(y, x) for y in _samples(padded[0], rule) for x in columns])

@@ -14,7 +14,7 @@ from models.registry import Registry
 
 
 def check_visible(registry: Registry, name: str, caller: Caller) -> str | None:
-    """Return the model's owner if the caller may use it; raises ModelNotFound as if it were not."""
+    """Return the model's owner if the caller may use it; raises ModelNotFound if not."""
     try:
         owner = registry.owner(name)
     except ModelNotFound:

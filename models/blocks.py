@@ -83,8 +83,8 @@ def upsample(
     """Double the resolution: (B, Cin, H, W) -> (B, Cout, 2H, 2W).
 
     "transposed" is the references' layer, its `kernel` 3 in CycleGAN, 4 in pix2pix; it leaves a
-    checkerboard, whatever the training where kernel and stride do not divide, and after a short
-    one in any case. "nearest" resizes and then convolves by 3 x 3 (Odena et al. 2016), which does
+    checkerboard: for good where the stride does not divide the kernel, else until it has been
+    trained for long. "nearest" resizes and then convolves by 3 x 3 (Odena et al. 2016), which does
     not.
     """
     if kind == "transposed":
@@ -156,7 +156,7 @@ def per_image_batch_norm(module: nn.Module) -> None:
     """Replace every BatchNorm2d in `module` by the equivalent that uses each picture's statistics.
 
     pix2pix is run with BatchNorm on the statistics of a batch of one (Isola et al. 2017, section
-    3.4), which is InstanceNorm with BatchNorm's scale and shift.
+    3.3), which is InstanceNorm with BatchNorm's scale and shift.
     """
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
@@ -248,7 +248,8 @@ def bilinear(x: Tensor, scale: int) -> Tensor:
 def local_mean(x: Tensor, side_px: int) -> Tensor:
     """Take means over squares of odd `side_px` around each value of (B, C, H, W).
 
-    At a border, of what is within the picture. Down, then across: two sides' cost, not the area's.
+    At a border, over the pixels inside the picture. Down, then across: the cost grows with the
+    side, not with the area.
     """
     half = side_px // 2
     x = F.avg_pool2d(x, (side_px, 1), 1, (half, 0), count_include_pad=False)

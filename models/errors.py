@@ -14,7 +14,7 @@ AnamorphError
 `-- TrainingError              recipe + data -> generator
     |-- InvalidRecipe          a recipe that contradicts itself or its family
     |-- InvalidDataset         a folder without usable images
-    |-- MissingFeatures        no weights of a network that a loss or figure looks through
+    |-- MissingFeatures        a loss or figure needs weights of VGG16 that are not there
     `-- DivergedTraining       a loss that is no longer finite
 """
 

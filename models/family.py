@@ -88,7 +88,7 @@ WEIGHTLESS = {"view_px", "clip", "undertone_px", "dropout"}
 
 
 def differences(one: Config, other: Config) -> list[str]:
-    """Return the hyperparameters because of which weights of one do not fit the other."""
+    """Return the hyperparameters whose difference keeps weights of one from fitting the other."""
     if type(one) is not type(other):
         return ["family"]
     mine, its = (config.model_dump(exclude=WEIGHTLESS | config.unused()) for config in (one, other))

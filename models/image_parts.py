@@ -20,8 +20,8 @@ _MAX_PARTS = {"jpeg": 10_000, "png": 100_000}  # Pillow keeps each in memory; en
 _EXIF = b"Exif\0\0"
 _EXIF_COUNTS = 100  # Pillow copies what it has of EXIF for each further segment of it
 _END_OF_IMAGE = b"\xd9"
-# Markers without a content; of the later ones that is not so, but Pillow takes it so, and libjpeg
-# refuses files that have them.
+# Markers without a content. By the standard 0xf0 to 0xfd have one, but Pillow takes them as without
+# it, and libjpeg refuses files that have them.
 _ALONE = {bytes((marker,)) for marker in (0x01, 0xD8, 0xC8, *range(0xF0, 0xFE))}
 # In the pixels of a scan 0xff is followed by a zero or by the number of a restart; before a marker
 # there may be any number of them.

@@ -44,7 +44,7 @@ FORMAT_OF_SUFFIX: dict[str, Format] = {
     ".tif": "tiff",
     ".tiff": "tiff",
 }
-"""What a file to be written becomes; of one to be read, only whether it may be a picture."""
+"""What a file is written as. Of one that is read it only says whether it may be a picture."""
 
 # What each content starts with, and the one reader it goes to. Named instead of Image.open, so that
 # nothing else ever sees an upload (no EPS, no Ghostscript) and no process-wide limit or warning

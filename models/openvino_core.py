@@ -19,8 +19,8 @@ except ImportError:  # no wheel for this machine
 def new_core() -> Any:
     """Return a Core whose CPU plugin is loaded, by a thread that ends with that.
 
-    The plugin gives the thread that loads it an alternate signal stack of its own and frees it
-    with itself, whoever uses it then: the next signal there would end the process.
+    The plugin gives the thread that loads it an alternate signal stack of its own, and frees that
+    when it is unloaded even if the thread goes on: the next signal there would end the process.
     """
 
     def load() -> Any:

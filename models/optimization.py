@@ -106,7 +106,7 @@ class MovingAverage:
     """How `AveragedModel` averages: w <- kept w + (1 - kept) w_new, with `kept` at most `decay`.
 
     It grows to that with the steps, as in TensorFlow's ExponentialMovingAverage: after n of them it
-    looks back on about n / 9, so that a short training does not publish its first step.
+    averages over about the last n / 9, so that a short training forgets its first weights.
     """
 
     def __init__(self, decay: float) -> None:

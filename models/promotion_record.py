@@ -1,4 +1,4 @@
-"""What of a model was promoted, a file in its folder: a version a line, the last one serves."""
+"""A model's promotions: a file in its folder with a version a line, the last of which serves."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class HighResolutionData(Config):
 
     Attributes:
         min_factor: photos are first reduced by a random factor between this and 1, which makes them
-            sharper and more of them (Lai et al. 2017, section 4).
+            sharper and more of them (Lai et al. 2017, section 3.3).
     """
 
     kind: Literal["highres"]

@@ -58,8 +58,8 @@ def train(
     """Train a recipe, or go on with the training that `folder` holds, and return what it made.
 
     Stopped anywhere and called again, it ends on the same CPU bit for bit where one uninterrupted
-    call would have. Under torchrun, all ranks train together and rank 0 writes; the state has its
-    noise alone, so that others go on with another one.
+    call would have. Under torchrun, all ranks train together and rank 0 writes; the state has the
+    random numbers of rank 0 alone, so that other ranks go on with others.
 
     Args:
         recipe: what to train.

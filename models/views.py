@@ -131,11 +131,8 @@ class ChromaView(SmallView):
     """The lightness of a small copy; the answer is chroma, which joins the picture's own lightness.
 
     Eyes see colour far less sharply than lightness, so the answer may be small, and the picture of
-    any size (Zhang et al. 2016, section 3.3).
+    any size, as Colorful Image Colorization has it (Zhang, Isola and Efros 2016).
     """
-
-    def __init__(self, side_px: int = CHROMA_PX) -> None:
-        super().__init__(side_px)
 
     def to_tensor(self, seen: Pixels) -> Tensor:
         return lab.split(images.to_tensor(seen))[0]

@@ -222,7 +222,7 @@ def test_every_small_face_is_whole_in_some_view(height: int, width: int, data) -
     )
 
 
-def test_what_two_looks_find_is_told_once() -> None:
+def test_what_two_looks_find_is_without_doubles() -> None:
     """Of a face in two pieces and the overview, the surest that no piece cuts is kept."""
     searching = search(2000, 3000)
     look, found = next(searching), []

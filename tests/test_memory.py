@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from app.http.responses import with_picture
+from app.http.responses import PICTURE, with_picture
 from app.memory import encoding_bytes, generating_bytes
 from app.schemas.edits import EditAnswer, EditedImage
 from models.images import Format, Picture, canvas, encode
@@ -46,7 +46,9 @@ def test_a_reduced_answer_takes_more() -> None:
 def test_json_holds_a_picture_once() -> None:
     """A picture goes into a JSON answer without further copies of its base64."""
     picture = bytes(3_000_000)
-    told = EditAnswer(created=1, data=[EditedImage(b64_json="")], output_format="png", size="1x1")
+    told = EditAnswer(
+        created=1, data=[EditedImage(b64_json=PICTURE)], output_format="png", size="1x1"
+    )
     tracemalloc.start()
     answer = with_picture(told, picture)
     _, peak_bytes = tracemalloc.get_traced_memory()

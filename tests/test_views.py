@@ -35,7 +35,7 @@ def test_the_configuration_tells_the_view():
         UNetConfig(channels_out=2)
 
 
-@pytest.mark.parametrize("view", [ChromaView(), ReducedView(CHROMA_PX)], ids=type)
+@pytest.mark.parametrize("view", [ChromaView(CHROMA_PX), ReducedView(CHROMA_PX)], ids=type)
 @given(height=st.integers(1, 10_000), width=st.integers(1, 10_000))
 def test_large_pictures_are_made_small(view: View, height: int, width: int):
     """Of a large picture as many pixels as a square has, in its shape; a small one stays."""
@@ -52,7 +52,7 @@ def test_large_pictures_are_made_small(view: View, height: int, width: int):
 @pytest.mark.parametrize("size", [(1, 1), (3, 700), (150, 70), (131, 600)])
 def test_painted_in_strips(size: tuple[int, int]):
     """A picture painted strip by strip is the one painted whole, its lightness unchanged."""
-    view, rgb = ChromaView(), photo(*size)
+    view, rgb = ChromaView(CHROMA_PX), photo(*size)
     chroma = torch.rand(2, *view.size(*size)) - 0.5
     lightness, _ = lab.split(images.to_tensor(rgb))
     enlarged = F.interpolate(chroma[None], size, mode="bilinear")[0]
@@ -66,7 +66,7 @@ def test_painted_in_strips(size: tuple[int, int]):
 def test_no_chroma_is_grey():
     """Chroma of zero paints nothing, whatever colours the picture came with."""
     rgb = photo(5, 7)
-    painted = ChromaView().to_rgb(torch.zeros(2, 5, 7), rgb, rgb)
+    painted = ChromaView(CHROMA_PX).to_rgb(torch.zeros(2, 5, 7), rgb, rgb)
     assert np.ptp(painted.astype(int), axis=2).max() <= 1
 
 

@@ -228,9 +228,10 @@ def _memory_bytes(
     transparent: bool = False,
     hidden_pixels: int = 0,
 ) -> int:
-    """What a picture takes; those that are to be sealed may be more than it has, as faces overlap.
+    """Bytes that a picture takes.
 
-    Before they are known, they are taken to be all of it.
+    `hidden_pixels`, which are to be sealed, may be more than `pixels`, as faces overlap. Before the
+    faces are known, they are taken to be all of the picture.
     """
     encoding = encoding_bytes(pixels, answer_format, transparent=transparent)
     if params.passcode is None:

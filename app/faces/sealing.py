@@ -20,7 +20,7 @@ The container, version 1, big-endian; `app.faces.carriers` tells where in the fi
 
 So a seal opens in the picture it was made for and in no other. The checksum and the digest need no
 passcode: they tell an altered file, and that before anything secret is touched. What an attacker
-alters together with them still fails by the tag, and is then called a wrong passcode.
+alters together with them still fails authentication, and is reported as a wrong passcode.
 """
 
 from __future__ import annotations

@@ -72,12 +72,15 @@ class AskForKey:
         self.limits = limits
 
     async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
         account = Account()
         if self.keys is None:
             scope["caller"] = OPERATOR
             address = scope.get("client")
             account = replace(self.limits, name=client_name(address[0] if address else None))
-        elif scope["type"] == "http":
+        else:
             try:
                 key = await self._key(self.keys, Headers(scope=scope))
             except (Unauthenticated, KeysUnavailable) as error:

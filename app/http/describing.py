@@ -16,7 +16,7 @@ PHOTO = "/docs/examples/photo.jpg"
 SEALED = "/docs/examples/sealed.png"
 
 _BINARY = {"type": "string", "format": "binary"}
-# Of a route with `response_class=Response`, as FastAPI takes others to answer JSON, too.
+# For routes with `response_class=Response`: of others FastAPI says that they answer JSON as well.
 PNG: dict[int | str, dict[str, Any]] = {
     200: {"description": "The picture", "content": {"image/png": {"schema": _BINARY}}}
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -15,6 +16,9 @@ from starlette.types import Receive, Scope, Send
 from app.opening import Served
 from app.schemas.pictures import PictureAnswer
 from models.images import Format
+
+PICTURE = "\0"
+"""What a field holds whose place `with_picture` gives to the picture; no other can be that."""
 
 _CHUNK_BYTES = 256 * 1024
 
@@ -95,7 +99,7 @@ def as_json(kind: type[PictureAnswer], answer: Answer, **more: Any) -> bytes:
     height, width = answer.size
     model = answer.model
     told = kind(
-        image="",
+        image=PICTURE,
         media_type=f"image/{answer.format}",
         width=width,
         height=height,
@@ -108,9 +112,9 @@ def as_json(kind: type[PictureAnswer], answer: Answer, **more: Any) -> bytes:
 
 
 def with_picture(told: BaseModel, data: bytes) -> bytes:
-    """Return `told` as JSON, with the base64 of `data` for the first string in it that is empty.
+    """Return `told` as JSON, with the base64 of `data` where it has PICTURE.
 
     A string of it would go through pydantic in three more copies, and a picture may be large.
     """
-    before, _, after = told.model_dump_json().encode().partition(b'""')
+    before, _, after = told.model_dump_json().encode().partition(json.dumps(PICTURE).encode())
     return b"".join((before, b'"', base64.b64encode(data), b'"', after))

@@ -36,11 +36,11 @@ WORKFLOW_VERSION = "1"
 
 _STATES: dict[str, JobState] = {
     "ENQUEUED": "queued",
-    "DELAYED": "queued",
     "PENDING": "running",
     "SUCCESS": "succeeded",
     "CANCELLED": "cancelled",
 }
+_UNFINISHED = ["ENQUEUED", "PENDING"]
 _ENDED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
 
 
@@ -174,19 +174,19 @@ class Jobs:
         return self.get(job_id)
 
     def put_back(self, job_id: str, worker: str) -> None:
-        """Queue a job again that runs as `worker`'s, by its word no longer; else leave it."""
+        """Queue a job again that the database still calls `worker`'s, which runs it no longer."""
         if self.owner(job_id) == worker:
             with self._database.client() as client:
                 client.resume_workflow(job_id, queue_name=QUEUE)
 
     def using(self, dataset_id: str) -> str | None:
         """Return the id of a job that waits for this dataset or trains on it, if there is one."""
-        rows = self._rows(name=WORKFLOW, status=["ENQUEUED", "PENDING"])
+        rows = self._rows(name=WORKFLOW, status=_UNFINISHED)
         return next((row.workflow_id for row in rows if _request(row).dataset == dataset_id), None)
 
     def _check_unclaimed(self, name: str, owner: str | None) -> None:
         """Raise NameTaken while a job is to publish a model of that name for somebody else."""
-        for row in self._rows(name=WORKFLOW, status=["ENQUEUED", "PENDING"]):
+        for row in self._rows(name=WORKFLOW, status=_UNFINISHED):
             if _request(row).name == name and _owners(row).get("model_owner") != owner:
                 raise name_taken(name)
 
@@ -200,7 +200,7 @@ class Jobs:
         since = (datetime.now(UTC) - timedelta(days=1)).isoformat()
         bare: dict[str, Any] = {"name": WORKFLOW, "load_input": False, "load_output": False}
         rows = [
-            *self._rows(status=["ENQUEUED", "DELAYED", "PENDING"], **bare),
+            *self._rows(status=_UNFINISHED, **bare),
             *self._rows(status=_ENDED, completed_after=since, **bare),
         ]
         states: list[JobState] = ["queued", "running", "succeeded", "failed", "cancelled"]

@@ -55,7 +55,7 @@ class Watch:
         self._seen: dict[str, tuple[int, float]] = {}
 
     def dead(self, names: set[str]) -> list[str]:
-        """Return those of `names` that did not move since long ago; call it every few seconds."""
+        """Return those of `names` that have not moved for long; call it every few seconds."""
         now = time.monotonic()
         self._seen = {name: seen for name, seen in self._seen.items() if name in names}
         for name in names:

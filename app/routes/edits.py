@@ -17,7 +17,7 @@ from app.http.answering import answer_picture
 from app.http.describing import EDIT_HEADERS, PHOTO, image_operation
 from app.http.negotiation import Accept
 from app.http.problem_response import OPENAI_FOLDER
-from app.http.responses import Answer, headers_of, with_picture
+from app.http.responses import PICTURE, Answer, headers_of, with_picture
 from app.plans import stylize_plan, translate_plan, upscale_plan
 from app.schemas.edits import EditAnswer, EditedImage, EditParams
 from app.schemas.pictures import AnonymizeParams, StylizeParams, TranslateParams, UpscaleParams
@@ -76,7 +76,7 @@ def _as_json(answer: Answer) -> bytes:
     height, width = answer.size
     told = EditAnswer(
         created=int(time.time()),
-        data=[EditedImage(b64_json="")],
+        data=[EditedImage(b64_json=PICTURE)],
         output_format=answer.format,
         size=f"{width}x{height}",
     )

@@ -12,8 +12,8 @@ family's own decides:
 
 A new version passes while it is no worse than the serving one by more than the figure's noise
 between two runs of one recipe: 0.05 dB of PSNR, one percent of a mean difference or objective, one
-standard error of a kernel distance, the smaller of both. Where nothing serves yet, it must be
-better than what can be had without a model.
+standard error of a kernel distance, of the version that has the smaller one. Where nothing serves
+yet, it must be better than what can be had without a model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where the faces of a picture are: one interface to detectors, and how to look closely.
 
 A detector looks at pictures of moderate size. A large photo is seen reduced and again in pieces at
-full detail, where faces of `MIN_FACE_PX` are still found; what several looks find is told once.
+full detail, where faces of `MIN_FACE_PX` are still found; what several looks find counts once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Box = tuple[float, float, float, float]
 CONFIDENT = 0.97
 """A face below it is uncertain: in 120 pictures of facades, horses and landscapes none is above."""
 LOWEST = 0.6
-"""What is below it is not told."""
+"""Faces of less confidence are dropped."""
 MIN_FACE_PX = 20
 
 _OVERVIEW_PX = 1280  # longer side of the whole picture as first seen
@@ -145,7 +145,7 @@ def search(height: int, width: int) -> Search:
         for turns in (1, 2, 3):
             look = replace(overview, turns=turns)
             found += [(look, look.place(face)) for face in (yield look) if not face.uncertain]
-    return _told_once(found, height, width)
+    return _without_doubles(found, height, width)
 
 
 def go_on(searching: Search, seen: list[Face]) -> Look | list[Face]:
@@ -239,8 +239,8 @@ def _spans(length: int, shared_px: int) -> list[tuple[int, int]]:
     return [(start, start + part) for start in starts]
 
 
-def _told_once(found: list[tuple[Look, Face]], height: int, width: int) -> list[Face]:
-    """Drop what several looks have found: of two, the one that is cut, or less sure, goes.
+def _without_doubles(found: list[tuple[Look, Face]], height: int, width: int) -> list[Face]:
+    """Keep one of what several looks have found: of two, the one that is cut goes, or is less sure.
 
     One within another's box goes only where it is a part of that face: a cut one, or one in the
     ellipse that a new face covers. In the box's corner it is somebody else's.

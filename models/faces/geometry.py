@@ -1,4 +1,8 @@
-"""Where a face lies in the square it is cut out to: what is erased is what is pasted over."""
+"""Where a face lies in the square it is cut out to: what is erased is what is pasted over.
+
+To half a pixel, that is: `conditions` counts pixels from their index, as the shipped networks
+learned it, and what pastes from their centres.
+"""
 
 FACE_PX = 128
 """Side of the square."""

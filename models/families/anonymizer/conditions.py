@@ -39,8 +39,8 @@ def pack_identity(faces: Tensor, bits: Tensor, asked: Asked = Asked.NEW) -> Tens
 def code_of(bits: Tensor, faces: Tensor) -> Tensor:
     """(B, N) bools -> a code of `faces`' type, a sign for each bit.
 
-    It is longer than those of people, so that nobodies are further from the mean face and from
-    each other (a truncation above 1, Karras et al. 2019).
+    It is longer than the codes of people, so that faces of nobody lie further from the mean face
+    and from each other (a truncation above 1, Karras et al. 2019).
     """
     return (bits.to(faces) * 2 - 1) * _REACH
 

@@ -112,7 +112,7 @@ class IdentityTransformer(nn.Module):
 
 
 def _compressed(difference: Tensor) -> Tensor:
-    """Hold wide differences back, as telephones do (mu-law): they show most, and hide no more."""
+    """Compress wide differences as telephones do (mu-law): they show most, and tell no more."""
     return difference.sign() * (_COMPANDING * difference.abs()).log1p() / _COMPANDING
 
 

@@ -142,7 +142,7 @@ class FacePainter(nn.Module):
 
 
 def _calmed(painted: Tensor) -> Tensor:
-    """Take fine noise and a part of the contrast back, which codes beyond people's exaggerate.
+    """Reduce fine noise and contrast, which codes longer than those of people exaggerate.
 
     A detector is surer of the face then, and two codes are as far apart.
     """

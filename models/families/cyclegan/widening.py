@@ -1,4 +1,8 @@
-"""A wider generator that begins as a narrower one ends (Net2Net, Chen et al. 2016)."""
+"""A wider generator that computes what a narrower one does.
+
+It preserves the function as Net2Net does (Chen et al. 2016), but its new channels are random ones
+that nothing reads yet, where Net2Net copies old ones.
+"""
 
 from __future__ import annotations
 
