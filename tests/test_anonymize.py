@@ -19,7 +19,7 @@ import app.faces.anonymizing
 from app.faces.sealing import Region
 from app.main import create_app
 from app.service import Service
-from grace import FACE, PASSCODE, PNG, anonymize, assert_problem, hopper, rgb
+from grace import FACE, PASSCODE, PNG, anonymize, assert_refused, hopper, rgb
 from models.faces.detection import Detector, Face
 from models.faces.obscuring import WAYS
 from tiny import encoded, opened, photo, tiny_settings, until_ready
@@ -138,7 +138,7 @@ def test_what_the_generator_never_saw_it_cannot_leak(
 def test_no_face_is_an_answer_of_its_own(faces_client: TestClient) -> None:
     """A picture without faces is a 422, or comes back as it was when that is allowed."""
     file = encoded(photo(64, 64))
-    assert_problem(anonymize(faces_client, file), 422, "no_face")
+    assert_refused(anonymize(faces_client, file), 422, "no_face")
     for fields in ({}, {"passcode": PASSCODE}):
         response = anonymize(faces_client, file, allow_no_face="true", **fields)
         assert (response.headers["x-faces"], response.headers["x-sealed"]) == ("0", "false")
@@ -167,7 +167,7 @@ def test_no_face_is_an_answer_of_its_own(faces_client: TestClient) -> None:
 )
 def test_bad_boxes_are_refused(faces_client: TestClient, faces: str) -> None:
     """Boxes that are none, or lie outside the picture, are a 422."""
-    assert_problem(anonymize(faces_client, method="blur", faces=faces), 422, "invalid_parameter")
+    assert_refused(anonymize(faces_client, method="blur", faces=faces), 422, "invalid_parameter")
 
 
 def test_boxes_that_overlap_too_much_are_refused(
@@ -177,7 +177,7 @@ def test_boxes_that_overlap_too_much_are_refused(
     monkeypatch.setattr(Region, "of", lambda *_: pytest.fail("a face is copied"))
     boxes = json.dumps([(0, 0, *hopper().size)] * 17)
     response = anonymize(faces_client, method="solid", faces=boxes, passcode=PASSCODE)
-    assert_problem(response, 422, "invalid_parameter")
+    assert_refused(response, 422, "invalid_parameter")
     assert "overlap" in response.json()["detail"]
 
 
@@ -210,7 +210,7 @@ def test_a_second_seal_is_refused(faces_client: TestClient) -> None:
     """A picture with sealed faces is not sealed anew, which would lose them."""
     sealed = anonymize(faces_client, passcode=PASSCODE)
     again = anonymize(faces_client, sealed.content, passcode=PASSCODE, faces="[[0, 0, 20, 20]]")
-    assert_problem(again, 422, "invalid_parameter")
+    assert_refused(again, 422, "invalid_parameter")
     assert "restore it first" in again.json()["detail"]
 
 
@@ -273,8 +273,8 @@ def test_all_faces_of_a_crowd_go_and_come_back(faces_client: TestClient) -> None
 def test_seals_travel_in_three_formats(faces_client: TestClient, kind: str) -> None:
     """With a passcode the other formats are refused, whether asked for or the input's own."""
     file = encoded(hopper(), kind)
-    assert_problem(anonymize(faces_client, file, passcode="x"), 422, "invalid_parameter")
-    assert_problem(anonymize(faces_client, passcode="x", format=kind), 422, "invalid_parameter")
+    assert_refused(anonymize(faces_client, file, passcode="x"), 422, "invalid_parameter")
+    assert_refused(anonymize(faces_client, passcode="x", format=kind), 422, "invalid_parameter")
     assert opened(anonymize(faces_client, file, method="solid")).format == kind.upper()
 
 
@@ -295,7 +295,7 @@ def test_other_parameters_are_refused(
 ) -> None:
     """What cannot be is a 422 that does not repeat the passcode."""
     response = anonymize(faces_client, **fields)
-    assert_problem(response, 422, code)
+    assert_refused(response, 422, code)
     assert "xxx" not in response.text
 
 
@@ -305,8 +305,8 @@ def test_passcodes_stay_out_of_urls_and_logs(faces_client: TestClient) -> None:
         query = faces_client.post("/v1/anonymize", params={"passcode": "hunter2"}, content=PNG)
         form = anonymize(faces_client, passcode="hunter2", method="solid")
         wrong = anonymize(faces_client, passcode="hunter2", format="gif")
-    assert_problem(query, 422, "invalid_parameter")
-    assert_problem(wrong, 422, "invalid_parameter")
+    assert_refused(query, 422, "invalid_parameter")
+    assert_refused(wrong, 422, "invalid_parameter")
     assert [fault["field"] for fault in wrong.json()["errors"]] == ["format"]
     assert form.status_code == 200
     assert lines
@@ -354,4 +354,4 @@ def test_the_deadline_holds(tmp_path: Path) -> None:
     settings = tiny_settings(tmp_path, deadline_s=0.001)
     with TestClient(create_app(settings)) as hurried:
         until_ready(hurried)
-        assert_problem(anonymize(hurried, method="blur"), 504, "deadline_exceeded")
+        assert_refused(anonymize(hurried, method="blur"), 504, "deadline_exceeded")

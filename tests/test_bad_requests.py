@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 from fastapi.testclient import TestClient
@@ -18,7 +17,7 @@ from hypothesis import strategies as st
 
 import app.engines
 from app.main import create_app
-from tiny import encoded, photo, publish_models, tiny_settings, until_ready
+from tiny import assert_problem, encoded, photo, publish_models, tiny_settings, until_ready
 
 MAX_PIXELS, MAX_SIDE, MAX_OUTPUT_PIXELS, MAX_UPLOAD_BYTES = 10_000, 512, 120_000, 200_000
 PNG = encoded(photo(8, 8))
@@ -46,15 +45,6 @@ def client(bare_client: TestClient) -> Iterator[TestClient]:
     yield bare_client
     after = bare_client.post("/v1/upscale", content=PNG)
     assert after.status_code == 200, "the request after a bad one must be served"
-
-
-def assert_problem(response: httpx.Response, status: int, code: str) -> None:
-    assert (response.status_code, response.json()["code"]) == (status, code), response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    assert response.json()["status"] == status
-    assert response.headers["x-content-type-options"] == "nosniff"
-    assert "Traceback" not in response.text
-    assert "/app/" not in response.text
 
 
 def png_claiming(

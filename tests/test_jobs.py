@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
@@ -18,7 +17,7 @@ from app.main import create_app
 from app.retraining.job_folder import JobFolder
 from app.retraining.jobs import Jobs
 from models.registry import Registry
-from tiny import publish_models
+from tiny import assert_problem, publish_models
 from tiny_jobs import add_pairs, tiny_request, training_settings
 
 URL = "/v1/training-jobs"
@@ -50,12 +49,6 @@ def submit(client: TestClient, body: dict[str, Any], key: str | None = None) -> 
     assert answer.status_code == 202, answer.text
     assert client.get(answer.headers["location"]).json()["id"] == answer.json()["id"]
     return answer.json()
-
-
-def assert_problem(answer: httpx.Response, status: int, code: str, *words: str) -> None:
-    assert answer.status_code == status, answer.text
-    assert answer.json()["code"] == code
-    assert all(word in answer.json()["detail"] for word in words), answer.text
 
 
 def test_a_job_waits_in_line(client: TestClient, body: dict[str, Any]) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
-import zipfile
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, get_args
@@ -21,7 +19,7 @@ import app.engines
 from app.main import create_app
 from described import description, prepare
 from models.images import Format
-from tiny import encoded, photo, tiny_settings, until_ready
+from tiny import encoded, photo, tiny_settings, until_ready, zip_of_photos
 
 FORM, RAW = "multipart/form-data", "image/*"
 # Where a request that the description admits may be a 422 for what no description can say.
@@ -31,14 +29,6 @@ REFUSED_FOR_ITS_MEANING = {
     "/v1/datasets": "the zip has the photos of another kind of dataset",
 }
 ACCEPTED = ["2xx", "401", "403", "404", "409", "429"]
-
-
-def zip_of_photos() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for number in range(4):
-            archive.writestr(f"{number}.png", encoded(photo(32 + number, 32)))
-    return file.getvalue()
 
 
 for name in get_args(Format):

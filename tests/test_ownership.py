@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from app.keys import KeyStore, Scope
 from app.main import create_app
 from models.checkpoint import amend_card
 from models.registry import Registry
-from tiny import encoded, photo, publish_models, until_ready
+from tiny import encoded, photo, publish_models, until_ready, zip_of_photos
 from tiny_jobs import add_pairs, training_settings
 
 DATASETS, JOBS, MODELS = "/v1/datasets", "/v1/training-jobs", "/v1/models"
@@ -70,17 +68,9 @@ def people(home: Path) -> Iterator[tuple[Person, Person, Person]]:
         yield ann, bob, operator
 
 
-def zipped_photos() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for number in range(4):
-            archive.writestr(f"{number}.png", encoded(photo(32 + number, 32)))
-    return file.getvalue()
-
-
 def upload(person: Person) -> tuple[int, Any]:
     form = {"name": "photos", "kind": "highres"}
-    return person.ask("POST", DATASETS, data=form, files={"file": zipped_photos()})
+    return person.ask("POST", DATASETS, data=form, files={"file": zip_of_photos()})
 
 
 def test_a_dataset_is_there_for_its_key_alone(

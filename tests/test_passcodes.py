@@ -24,8 +24,8 @@ from app.faces.passcodes import (
     seal_key,
     strongest,
 )
+from grace import CHEAP
 
-CHEAP = Cost(Kdf.ARGON2ID, memory_kib=8, passes=1, lanes=1)
 SALT = bytes(range(16))
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 

@@ -22,7 +22,7 @@ from app.faces.carriers import carried
 from app.faces.passcodes import STRONG, Cost
 from app.faces.sealing import Region, seal
 from app.main import create_app
-from grace import CHEAP, PASSCODE, assert_problem, restore, rgb
+from grace import CHEAP, PASSCODE, assert_refused, restore, rgb
 from models import images
 from models.images import Format, Limits, Pixels
 from tiny import encoded, opened, photo, tiny_settings, until_ready
@@ -98,7 +98,7 @@ def test_the_answer_carries_neither_seal_nor_metadata(client: TestClient, kind: 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
 def test_a_wrong_passcode_is_a_403(client: TestClient, kind: Format) -> None:
     """Another passcode gets a problem and no pixel."""
-    assert_problem(restore(client, sealed(kind), "Grusse"), 403, "wrong_passcode")
+    assert_refused(restore(client, sealed(kind), "Grusse"), 403, "wrong_passcode")
 
 
 def test_any_text_opens_what_it_sealed(client: TestClient) -> None:
@@ -106,7 +106,7 @@ def test_any_text_opens_what_it_sealed(client: TestClient) -> None:
     emoji = "\0" + "🔑" * 1017 + " "
     file = sealed(passcode=" caf\u00e9" + emoji)
     assert restore(client, file, " cafe\u0301" + emoji).status_code == 200
-    assert_problem(restore(client, file, "caf\u00e9" + emoji.strip()), 403, "wrong_passcode")
+    assert_refused(restore(client, file, "caf\u00e9" + emoji.strip()), 403, "wrong_passcode")
 
 
 @pytest.mark.parametrize(
@@ -123,14 +123,14 @@ def test_what_is_no_passcode_is_a_clear_error(
     """An empty or overlong passcode is refused before any work, and is no attempt."""
     for _ in range(PER_MINUTE + 1):
         response = restore(client, sealed(), passcode)
-        assert_problem(response, status, code)
+        assert_refused(response, status, code)
         assert "xxx" not in response.text
 
 
 def test_the_passcode_is_required(client: TestClient) -> None:
     """Without one there is nothing to try."""
     response = client.post("/v1/restore", files={"image": sealed()})
-    assert_problem(response, 422, "invalid_parameter")
+    assert_refused(response, 422, "invalid_parameter")
 
 
 def test_the_passcode_may_come_in_a_header(client: TestClient) -> None:
@@ -144,14 +144,14 @@ def test_the_passcode_may_come_in_a_header(client: TestClient) -> None:
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as bare:
             return await bare.post("/v1/restore", headers={"X-Passcode": b"\xff\xfe"})
 
-    assert_problem(asyncio.run(raw()), 422, "invalid_parameter")
+    assert_refused(asyncio.run(raw()), 422, "invalid_parameter")
 
 
 def test_the_passcode_never_comes_in_the_url(client: TestClient) -> None:
     """A query parameter is refused, even the right one: proxies and browsers keep URLs."""
     for query in ({"passcode": PASSCODE}, {"passcode": PASSCODE, "format": "png"}):
         response = client.post("/v1/restore", params=query, content=sealed())
-        assert_problem(response, 422, "invalid_parameter")
+        assert_refused(response, 422, "invalid_parameter")
         assert "X-Passcode" in response.json()["detail"]
     document = client.get("/openapi.json").json()["paths"]["/v1/restore"]["post"]
     places = {parameter["name"]: parameter["in"] for parameter in document["parameters"]}
@@ -192,11 +192,11 @@ def test_wrong_passcodes_are_limited_by_picture_and_client(client: TestClient) -
     """After so many wrong passcodes in a minute, a 429 says when to come back."""
     file = sealed()
     for _ in range(PER_MINUTE):
-        assert_problem(restore(client, file, "guess"), 403, "wrong_passcode")
+        assert_refused(restore(client, file, "guess"), 403, "wrong_passcode")
     limited = restore(client, file)
-    assert_problem(limited, 429, "too_many_attempts")
+    assert_refused(limited, 429, "too_many_attempts")
     assert 1 <= int(limited.headers["retry-after"]) <= 60
-    assert_problem(restore(client, sealed()), 429, "too_many_attempts")  # the client's own share
+    assert_refused(restore(client, sealed()), 429, "too_many_attempts")  # the client's own share
 
 
 def test_other_clients_cannot_guess_at_the_same_picture(client: TestClient) -> None:
@@ -204,9 +204,9 @@ def test_other_clients_cannot_guess_at_the_same_picture(client: TestClient) -> N
     file = sealed()
     for host in range(PER_MINUTE):
         client._transport.client = (f"192.0.2.{host}", 50000)  # type: ignore[attr-defined]
-        assert_problem(restore(client, file, "guess"), 403, "wrong_passcode")
+        assert_refused(restore(client, file, "guess"), 403, "wrong_passcode")
     client._transport.client = ("192.0.2.99", 50000)  # type: ignore[attr-defined]
-    assert_problem(restore(client, file), 429, "too_many_attempts")
+    assert_refused(restore(client, file), 429, "too_many_attempts")
     assert restore(client, sealed()).status_code == 200
 
 
@@ -216,7 +216,7 @@ def test_what_is_too_large_is_no_attempt(tmp_path: Path) -> None:
     with TestClient(create_app(settings)) as small:
         until_ready(small)
         for _ in range(3):
-            assert_problem(restore(small, sealed()), 413, "image_too_large")
+            assert_refused(restore(small, sealed()), 413, "image_too_large")
 
 
 def test_restoring_with_the_passcode_is_not_limited(client: TestClient) -> None:
@@ -247,7 +247,7 @@ def test_an_altered_picture_says_so(client: TestClient) -> None:
     other = images.encode(images.decode(encoded(photo(30, 30)), Limits()), "png")
     moved = other[:-12] + chunk + other[-12:]
     for passcode in (PASSCODE, "wrong"):
-        assert_problem(restore(client, moved, passcode), 422, "damaged_seal")
+        assert_refused(restore(client, moved, passcode), 422, "damaged_seal")
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "webp", "png"])
@@ -256,14 +256,14 @@ def test_a_messenger_strips_the_seal(client: TestClient, kind: Format) -> None:
     with Image.open(BytesIO(sealed(kind))) as image:
         stripped = encoded(image.convert("RGB"), kind)
     response = restore(client, stripped)
-    assert_problem(response, 422, "no_seal")
+    assert_refused(response, 422, "no_seal")
     assert "face-identity" in response.json()["detail"]
 
 
 def test_decoys_need_a_generator(client: TestClient) -> None:
     """Without one, right and wrong passcodes are refused alike."""
     for passcode in (PASSCODE, "wrong"):
-        assert_problem(restore(client, sealed(), passcode, decoy=True), 404, "model_not_found")
+        assert_refused(restore(client, sealed(), passcode, decoy=True), 404, "model_not_found")
 
 
 def run(tmp_path: Path, file: bytes, passcode: str, target: str = "out.png"):

@@ -15,7 +15,7 @@ from app.faces.attempts import Attempts
 from app.faces.sealing import Region, seal
 from app.main import create_app
 from conftest import ROOT
-from grace import CHEAP, PASSCODE, assert_problem, restore, rgb
+from grace import CHEAP, PASSCODE, assert_refused, restore, rgb
 from models import images
 from models.images import Pixels
 from tiny import encoded, opened, photo, promote, tiny_settings, until_ready
@@ -71,7 +71,7 @@ def test_what_anonymize_sealed_restore_opens(faces_client: TestClient, portrait:
     restored = restore(faces_client, done.content)
     assert restored.headers["x-restored"] == "exact"
     np.testing.assert_array_equal(rgb(restored), portrait)
-    assert_problem(restore(faces_client, done.content, "wrong"), 403, "wrong_passcode")
+    assert_refused(restore(faces_client, done.content, "wrong"), 403, "wrong_passcode")
 
 
 def test_a_transparent_portrait_comes_back_as_a_jpeg_shows_it(
@@ -90,7 +90,7 @@ def test_a_transparent_portrait_comes_back_as_a_jpeg_shows_it(
 
 def test_no_face_to_restore_is_a_clear_answer(faces_client: TestClient) -> None:
     """A picture without seal and without face is not handed back as if something were restored."""
-    assert_problem(restore(faces_client, encoded(photo())), 422, "no_face")
+    assert_refused(restore(faces_client, encoded(photo())), 422, "no_face")
 
 
 def test_a_decoy_looks_like_the_real_answer(

@@ -22,12 +22,12 @@ from app.faces import sealing
 from app.faces.carriers import CARRIERS, carried, carry
 from app.faces.passcodes import Cost, Kdf, seal_key
 from app.faces.sealing import Region, find_seal, seal, unseal
+from grace import CHEAP
 from models import images
 from models.errors import ImageError
 from models.images import Format, Limits, Picture
 from tiny import encoded, photo
 
-CHEAP = Cost(Kdf.ARGON2ID, memory_kib=8, passes=1, lanes=1)
 RIGHT, WRONG = SecretStr("right"), SecretStr("wrong")
 SIGNATURES: dict[Format, bytes] = {
     "png": b"\x89PNG\r\n\x1a\n",

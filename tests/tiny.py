@@ -7,6 +7,7 @@ from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import httpx
 import numpy as np
@@ -103,6 +104,27 @@ def encoded(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
     file = BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+def zip_of_photos(count: int = 4) -> bytes:
+    """Return a dataset to upload."""
+    file = BytesIO()
+    with ZipFile(file, "w") as archive:
+        for number in range(count):
+            archive.writestr(f"{number}.png", encoded(photo(32 + number, 32)))
+    return file.getvalue()
+
+
+def assert_problem(answer: httpx.Response, status: int, code: str, *words: str) -> None:
+    """Fail unless the answer is that problem, says the words, and gives nothing else away."""
+    told = answer.json()
+    assert (answer.status_code, told["status"], told["code"]) == (status, status, code), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "Traceback" not in answer.text
+    assert "/app/" not in answer.text
+    assert all(word in told["detail"] for word in words), answer.text
 
 
 def opened(response: httpx.Response) -> Image.Image:
