@@ -6,7 +6,7 @@ The bytes may be anything: the walk goes on where a decoder would, and ends with
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Literal, NamedTuple
 
@@ -16,9 +16,14 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SCAN = b"\xda"
 """What a segment of JPEG is where a scan begins."""
 
-_MAX_PARTS = {"jpeg": 10_000, "png": 100_000}  # Pillow keeps each in memory; encoders write fewer
+# Pillow makes an object of each, or a step; encoders write fewer.
+_MAX_PARTS = {"jpeg": 10_000, "png": 100_000, "gif": 100_000, "webp": 100_000}
+_MAX_VALUES = 200_000  # of a palette of 16 bits, the longest table there is, 3 * 2**16
 _EXIF = b"Exif\0\0"
-_EXIF_COUNTS = 100  # Pillow copies what it has of EXIF for each further segment of it
+# Pillow copies what it has of EXIF for each further segment of it, and reads the values across.
+_EXIF_COUNTS, _EXIF_BYTES_COUNT = 100, 64
+_TIFF_HEADERS = b"II*\0", b"MM\0*", b"MM*\0", b"II\0*", b"II+\0"  # the last one's offsets are long
+_NUMBERS = {3, 4, 5, 8, 9, 10, 11, 12, 13, 16, 17, 18}  # types of two bytes and more
 _END_OF_IMAGE = b"\xd9"
 # Markers without a content. By the standard 0xf0 to 0xfd have one, but Pillow takes them as without
 # it, and libjpeg refuses files that have them.
@@ -76,10 +81,21 @@ def webp_parts(file: bytes) -> Iterator[Part]:
         at = end
 
 
-def check_parts(file: bytes, kind: Literal["jpeg", "png"]) -> None:
-    """Raise CorruptImage if a file has more parts than any encoder writes before its pixels."""
-    if _steps_to_open(file, kind) > _MAX_PARTS[kind]:
-        raise CorruptImage(f"it has more than {_MAX_PARTS[kind]:,} parts")
+def check_parts(file: bytes, kind: str) -> None:
+    """Raise CorruptImage if a file has more parts or values than any encoder writes.
+
+    Args:
+        file: a JPEG, PNG, GIF, WebP, AVIF or TIFF by its first bytes.
+        kind: which of them, in small letters.
+    """
+    most = _MAX_PARTS.get(kind)
+    if most and _COUNTERS[kind](file, most) > most:
+        raise CorruptImage(f"it has more than {most:,} parts")
+    left = _MAX_VALUES
+    for at in [0] if kind == "tiff" else _tiff_headers(file):  # of TIFF, or of EXIF, which is one
+        left -= 1 + _values(file, at, left)
+        if left < 0:
+            raise CorruptImage(f"it has more than {_MAX_VALUES:,} values beside its pixels")
 
 
 def check_scans(jpeg: bytes, most: int) -> None:
@@ -93,15 +109,68 @@ def check_scans(jpeg: bytes, most: int) -> None:
             raise ImageTooLarge(f"its pixels in more than {most:,} scans take too long")
 
 
-def _steps_to_open(file: bytes, kind: Literal["jpeg", "png"]) -> int:
-    """Count what Pillow steps over to open a file: chunks, segments and bytes of filling."""
-    if kind == "png":
-        return sum(1 for _ in islice(png_parts(file), _MAX_PARTS[kind] + 1))
+def _jpeg_steps(file: bytes, most: int) -> int:
+    """Count what Pillow steps over before the pixels: segments and bytes of filling."""
     steps, at = 0, 2
     for part in jpeg_parts(file):
-        exif = file.startswith(_EXIF, part.content.start)
-        steps += part.start - at + (_EXIF_COUNTS if exif else 1)
+        steps += part.start - at + 1
+        if file.startswith(_EXIF, part.content.start):
+            steps += _EXIF_COUNTS + (part.end - part.start) // _EXIF_BYTES_COUNT
         at = part.end
-        if part.kind == SCAN or steps > _MAX_PARTS[kind]:
+        if part.kind == SCAN or steps > most:
             return steps
     return steps + max(0, len(file) - at)
+
+
+def _gif_steps(file: bytes, most: int) -> int:
+    """Count what Pillow steps over before the first picture: blocks and bytes between them."""
+    palette = 3 << ((file[10] & 7) + 1) if len(file) > 10 and file[10] & 0x80 else 0
+    steps, at = 0, 13 + palette
+    while at < len(file) and steps <= most and file[at] not in b",;":
+        steps += 1
+        at += 1
+        if file[at - 1 : at] == b"!":
+            at += 1  # what the extension is
+            while at < len(file) and file[at] and steps <= most:
+                steps += 1
+                at += 1 + file[at]
+            at += 1
+    return steps
+
+
+_COUNTERS: dict[str, Callable[[bytes, int], int]] = {
+    "jpeg": _jpeg_steps,
+    "png": lambda file, most: sum(1 for _ in islice(png_parts(file), most + 1)),
+    "gif": _gif_steps,
+    "webp": lambda file, most: sum(1 for _ in islice(webp_parts(file), most + 1)),
+}
+
+
+def _tiff_headers(file: bytes) -> Iterator[int]:
+    for header in _TIFF_HEADERS:
+        at = -1
+        while (at := file.find(header, at + 1)) >= 0:
+            yield at
+
+
+def _values(file: bytes, header: int, most: int) -> int:
+    """Count entries and numbers of a directory to which a TIFF header leads, as Pillow reads it.
+
+    What claims more bytes than the file has is not read.
+    """
+    order: Literal["little", "big"] = "little" if file[header : header + 1] == b"I" else "big"
+    long = file[header + 2 : header + 3] == b"+"
+    pointer, counter, entry = (8, 8, 20) if long else (4, 2, 12)
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(file[at : at + size], order)
+
+    start = header + number(header + pointer, pointer)
+    end = start + counter + entry * number(start, counter)
+    count = 0
+    for at in range(start + counter, min(end, len(file)), entry):
+        values = number(at + 4, pointer)
+        count += 1 + (number(at + 2, 2) in _NUMBERS and 2 * values <= len(file)) * values
+        if count > most:
+            break
+    return count

@@ -279,8 +279,7 @@ def _as_image_errors(kind: Format, limits: Limits) -> Iterator[None]:
 
 def _open(data: bytes, kind: Format, limits: Limits) -> ImageFile:
     """Open a file, within the limits by its header, without decoding a pixel."""
-    if kind in ("jpeg", "png"):
-        check_parts(data, kind)
+    check_parts(data, kind)
     file = _READERS[kind][1](BytesIO(data))
     _check_size(file, limits)
     if kind == "jpeg":

@@ -2,10 +2,11 @@
 
 import random
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from io import BytesIO
 from struct import pack
+from types import MappingProxyType
 from typing import get_args
 from zipfile import ZipFile
 
@@ -52,12 +53,43 @@ def avif(width: int, height: int) -> bytes:
     return claim(data, (data.index(b"ispe") + 8, pack(">II", width, height)))
 
 
-def tiff(tags: dict[int, int], next_ifd: int = 0) -> bytes:
-    """Assemble a grey TIFF whose one strip lies at its end; all tags are LONGs."""
+def tiff(
+    tags: dict[int, int], next_ifd: int = 0, counts: Mapping[int, int] = MappingProxyType({})
+) -> bytes:
+    """Assemble a grey TIFF of LONGs; of a tag in `counts` there are so many, all of them 8."""
     grey = {256: 4, 257: 4, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 4, 279: 16}
     entries = sorted((grey | tags).items())
-    ifd = pack("<H", len(entries)) + b"".join(pack("<HHII", t, 4, 1, v) for t, v in entries)
-    return b"II*\0\x08\0\0\0" + ifd + pack("<I", next_ifd) + bytes(16)
+    end = 8 + 2 + 12 * len(entries) + 4 + 16
+    ifd = pack("<H", len(entries))
+    for t, v in entries:
+        ifd += pack("<HHII", t, 4, counts[t], end) if t in counts else pack("<HHII", t, 4, 1, v)
+    many = pack("<I", 8) * max(counts.values(), default=0)
+    return b"II*\0\x08\0\0\0" + ifd + pack("<I", next_ifd) + bytes(16) + many
+
+
+def exif_of(count: int) -> bytes:
+    """Return EXIF whose orientation is so many RATIONALs."""
+    return b"Exif\0\0II*\0" + pack("<IHHHIII", 8, 1, 274, 5, count, 26, 0) + bytes(8 * count)
+
+
+def avif_of(count: int) -> bytes:
+    """Return an AVIF with the same, which its encoder would have refused."""
+    exif = exif_of(count)
+    other = claim(exif, (16, pack("<HHII", 296, 3, 1, 1)))
+    data = save(PICTURE, "avif", exif=other)
+    return claim(data, (data.index(other[6:]), exif[6:]))
+
+
+def gif_with(blocks: bytes) -> bytes:
+    """Put blocks before the picture of a GIF."""
+    data = save(PICTURE, "gif")
+    at = 13 + (3 << (data[10] & 7) + 1)
+    return data[:at] + blocks + data[at:]
+
+
+def webp_with(chunks: bytes) -> bytes:
+    data = save(PICTURE, "webp") + chunks
+    return claim(data, (4, pack("<I", len(data) - 8)))
 
 
 def scans(count: int) -> bytes:
@@ -136,8 +168,28 @@ def test_the_smallest_bomb_costs_nothing() -> None:
         b"\xff\xd8" + b"\xff" * 10_000_000,
         after_start(b"\xff\xf0\xff\xfe" + b"\xff\xe5\0\2" * 16_000),
         after_start((b"\xff\xe1\2\0Exif\0\0" + bytes(504)) * 1000),
+        after_start((b"\xff\xe1\xff\xfeExif\0\0" + bytes(0xFFFE - 8)) * 20),
+        gif_with(b"!\xfe" + b"\1x" * 1_000_000 + b"\0"),
+        gif_with(bytes(1_000_000)),
+        webp_with(b"NONE\0\0\0\0" * 1_000_000),
+        tiff({}, counts={273: 1_000_000, 279: 1_000_000}),
+        tiff({282: 0}, counts={282: 1_000_000}),
+        save(PICTURE, "png", exif=exif_of(1_000_000)),
+        save(PICTURE, "webp", exif=exif_of(1_000_000)),
+        avif_of(1_000_000),
     ],
-    ids=["segments", "chunks", "filling", "hidden segments", "exif"],
+    ids=[
+        *("segments", "chunks", "filling", "hidden segments", "exif", "long exif", "gif blocks"),
+        *(
+            "gif filling",
+            "webp chunks",
+            "strips",
+            "rationals",
+            "png exif",
+            "webp exif",
+            "avif exif",
+        ),
+    ],
 )
 def test_countless_parts_are_refused(data: bytes) -> None:
     """A file of more parts than any encoder writes is refused before Pillow keeps them."""
