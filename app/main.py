@@ -16,7 +16,13 @@ from app.accounts import Account
 from app.http import problems
 from app.http.access import HEADER, AskForKey, open_keys
 from app.http.bodies import BodyLimits, LimitBodies
-from app.http.middleware import AnswerHead, Observe, RefuseWhileStopping, TellFailures
+from app.http.middleware import (
+    AnswerHead,
+    Observe,
+    RefuseTwoLengths,
+    RefuseWhileStopping,
+    TellFailures,
+)
 from app.http.openapi import complete
 from app.http.rate_limits import LimitRates
 from app.http.web_pages import RefuseForeignPages
@@ -135,6 +141,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         hosts = settings.hosts.lower().split(",")
         app.add_middleware(RefuseForeignPages, origins=origins, hosts=hosts)
     app.add_middleware(RefuseWhileStopping, leaving=app.state.leaving)
+    app.add_middleware(RefuseTwoLengths)
     app.add_middleware(TellFailures)
     if origins:
         app.add_middleware(

@@ -117,6 +117,7 @@ def serve(settings: Settings) -> None:
         log_config=None,
         log_level=settings.log_level,
         server_header=False,
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=max(1, settings.shutdown_timeout_s),
     )
     server = _Server(

@@ -26,11 +26,11 @@ def _three_quarters_of_memory() -> int | None:
 
 
 def _expanded(path: Path) -> Path:
-    """Only a shell expands a leading ~, and not every variable comes from one."""
+    """Expand ~, as only a shell does, and not every variable comes from one."""
     try:
         return path.expanduser()
     except RuntimeError as error:
-        raise ValueError(str(error)) from error
+        raise ValueError(f"{path}: no home folder is known; set {_PREFIX}HOME") from error
 
 
 _Path = Annotated[Path, AfterValidator(_expanded)]
@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     )
 
     home: _Path = Field(
-        default_factory=lambda: Path.home() / ".anamorph",
+        Path("~/.anamorph"),
         description="The one folder that holds everything the service keeps.",
     )
     shipped_weights: _Path = Field(
@@ -148,6 +148,9 @@ class Settings(BaseSettings):
         60.0,
         gt=0,
         description="For a whole upload, and for a client to take a piece of the answer.",
+    )
+    keep_alive_s: int = Field(
+        125, ge=0, description="How long a connection stays open for another request."
     )
     requests_per_minute: int | None = Field(
         None, ge=1, description="Of each key that has no limit of its own; None: no limit."

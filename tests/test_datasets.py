@@ -106,7 +106,7 @@ def test_layouts(store: DatasetStore, tmp_path: Path, kind: Any, entries, counts
     assert is_new
     assert dataset.counts == counts
     assert dataset.skipped == {}
-    assert (dataset.name, dataset.kind, len(dataset.id)) == ("mine", kind, 16)
+    assert (dataset.name, dataset.kind, len(dataset.id)) == ("mine", kind, 32)
     assert dataset.sizes == {"min": 32, "median": 32, "max": 32}
     assert store.get(dataset.id, OPERATOR) == dataset == store.list(OPERATOR)[0]
     dataset.verify()
@@ -307,7 +307,7 @@ def test_few_of_many_skipped_files_are_named(
     assert "3 more files" in dataset.warnings[-1]
 
 
-@pytest.mark.parametrize("id_", ["", ".", "..", "../x", "0" * 15, "0" * 16, "G" * 16, "a/../b"])
+@pytest.mark.parametrize("id_", ["", ".", "..", "../x", "0" * 31, "0" * 32, "G" * 32, "a/../b"])
 def test_ids_are_no_paths(store: DatasetStore, stored: Dataset, id_: str) -> None:
     """Only what looks like an id is looked for."""
     for call in (store.get, partial(store.delete, using=unused), store.contact_sheet):

@@ -254,6 +254,18 @@ def test_broken_answers_are_computed_again(broken: float) -> None:
     assert torch.equal(exact.batches[0], batch[1:2])
 
 
+def test_a_network_that_keeps_failing_runs_in_float32() -> None:
+    """After three broken answers in a row the fast way is given up, and the precision told."""
+    broken = Scripted(torch.full((1, 3, 4, 4), torch.nan))
+    exact = Scripted(torch.rand(1, 3, 4, 4))
+    exact.dtype = "float32"
+    engine = checked(broken, exact)
+    for runs in (1, 2, 3, 3, 3):
+        assert torch.equal(engine(torch.rand(1, 3, 4, 4)), exact.answers)
+        assert len(broken.batches) == runs
+    assert engine.dtype == "float32"
+
+
 def test_torch_answers_are_computed_again_too() -> None:
     """A flat answer of eager torch is computed again and, flat as it stays, given."""
     module = nn.Conv2d(3, 3, 1).eval().requires_grad_(False)

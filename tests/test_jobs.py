@@ -145,6 +145,8 @@ def test_cancelling_is_exact_and_may_be_repeated(client: TestClient, body: dict[
         ),
         ({"hyperparameters": {"generator": {"depth": 99}}}, 422, "invalid_recipe", ["depth"]),
         ({"hyperparameters": {"training": {"steps": 9}}}, 422, "invalid_recipe", ["steps"]),
+        ({"steps": True}, 422, "invalid_parameter", ["steps"]),
+        ({"steps": None, "minutes": "3"}, 422, "invalid_parameter", ["minutes"]),
         ({"hyperparameters": {"training": {"workers": 9}}}, 422, "invalid_recipe", ["workers"]),
         ({"hyperparameters": {"training": {"no-key": 9}}}, 422, "invalid_recipe", ["no-key"]),
         (

@@ -11,11 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from fastapi.testclient import TestClient
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from app.cli import app as commands
@@ -198,6 +200,14 @@ def test_where_the_home_is(monkeypatch: pytest.MonkeyPatch) -> None:
     for given, home in (("~/data", Path.home() / "data"), ("", Path.home() / ".anamorph")):
         monkeypatch.setenv("ANAMORPH_HOME", given)
         assert Settings().home == home
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system knows no home folder, as in a container, what to set is told."""
+    monkeypatch.delenv("ANAMORPH_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", Mock(side_effect=RuntimeError))
+    with pytest.raises(ValidationError, match="set ANAMORPH_HOME"):
+        Settings()
 
 
 def test_limits_are_told(client: TestClient, keys: dict[frozenset[Scope], str]) -> None:

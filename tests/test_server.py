@@ -209,6 +209,17 @@ def test_half_sent_requests_hold_nothing(server: Server) -> None:
     assert server.client.get("/healthz").status_code == 200
 
 
+def test_two_lengths_are_refused(server: Server) -> None:
+    """A body whose end two headers tell is a 400, and what follows it is no request."""
+    both = b"POST /v1/upscale HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n"
+    both += b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(both + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
 @pytest.mark.parametrize(
     "half",
     [

@@ -39,7 +39,7 @@ from models.files import write_atomically
 
 log = logging.getLogger(__name__)
 
-_ID = re.compile("[0-9a-f]{16}")
+_ID = re.compile("[0-9a-f]{32}")
 _UNKNOWN = "there is no such dataset"
 _NAMED_SKIPPED = 1000  # every list of datasets reads their manifests
 # A photo has some 10 pixels a byte. One colour has thousands, and takes as long to decode.
@@ -261,7 +261,7 @@ class DatasetStore:
     ) -> Dataset:
         lines = [kind, *(f"{path}\0{sha256}" for path, sha256 in checksums.items())]
         lines += [owner] if owner else []  # no id tells that others have the same pictures
-        id_ = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        id_ = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
         unnamed = len(made.skipped) - _NAMED_SKIPPED
         more = [f"{unnamed:,} more files are left out, which are not named"] if unnamed > 0 else []
         sides = [min(sizes[source]) for names in made.parts.values() for source in names.values()]

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.error_codes import INTERNAL
-from app.errors import NotReady
+from app.errors import NotReady, ServiceError
 from app.http.paths import path_of, routes_at
 from app.http.problem_response import CODE
 from app.http.problems import problem, problem_of
@@ -21,6 +21,7 @@ from app.metrics import Metrics
 log = structlog.get_logger()
 
 _TO_THE_END = {"/healthz", "/metrics"}
+_LENGTHS = {"content-length", "transfer-encoding"}
 _BACK_IN_S = 5.0
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECURITY = {
@@ -115,6 +116,24 @@ class TellFailures:
                 raise  # the answer is half sent: only closing the connection tells the client
             request_id = structlog.contextvars.get_contextvars()["request_id"]
             await problem(INTERNAL, request_id=request_id)(scope, receive, send)
+
+
+class RefuseTwoLengths:
+    """Refuses a body whose end two headers tell, and closes the connection (RFC 9112, section 6.1).
+
+    A proxy that went by the other one would take the rest of the body for somebody's next request.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not {*Headers(scope=scope)} >= _LENGTHS:
+            await self.app(scope, receive, send)
+            return
+        answer = problem_of(ServiceError(f"send {' or '.join(sorted(_LENGTHS))}, not both"))
+        answer.headers["Connection"] = "close"
+        await answer(scope, receive, send)
 
 
 class RefuseWhileStopping:

@@ -29,7 +29,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
             if "security" in operation:
                 anywhere |= problems(401, 403, 429, 503)
             if "requestBody" in operation:
-                anywhere |= problems(400, 413)
+                anywhere |= problems(400, 408, 413)
             if "422" in operation["responses"]:
                 del operation["responses"]["422"]
                 anywhere |= problems(422)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
+from app.schemas.numbers import Whole
 from models.checkpoint import NAME_PATTERN
 from models.registry import VERSION_PATTERN
 
@@ -68,5 +69,5 @@ class Promotion(BaseModel):
         extra="forbid", frozen=True, json_schema_extra={"examples": [{"version": 1}]}
     )
 
-    version: int = Field(ge=1, le=MAX_VERSION)
+    version: Whole = Field(ge=1, le=MAX_VERSION)
     force: StrictBool = Field(False, description="Even if it did not pass the gate.")
