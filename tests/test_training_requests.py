@@ -111,6 +111,16 @@ def test_networks_far_beyond_published_ones_are_refused(home: Path) -> None:
         recipe_of(request, DatasetStore(home), registry, OPERATOR)
 
 
+@pytest.mark.parametrize("name", ["mine", "a" * 64, "mine-back", "a" * 56 + "-back"])
+def test_the_way_back_has_a_name_of_its_own(home: Path, name: str) -> None:
+    """However a CycleGAN's model is called, the other direction is called something else."""
+    dataset, _ = DatasetStore(home).add(home / "uploaded" / "domains", "photos", "unpaired")
+    request = TrainingRequest(family="cyclegan", dataset=dataset.id, name=name, steps=1)
+    registry = Registry(home, home / "none")
+    models = recipe_of(request, DatasetStore(home), registry, OPERATOR).models
+    assert models["AtoB"] == name != models["BtoA"]
+
+
 def test_both_directions_begin_as_something_that_was_trained(home: Path) -> None:
     """The way back begins as the model trained with the base, or else as the base itself."""
     assert recipe(home, "horse2zebra", "cyclegan").initial == {

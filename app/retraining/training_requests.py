@@ -171,7 +171,8 @@ def _names(request: TrainingRequest) -> dict[str, str]:
     """Both generators of a CycleGAN are trained, but only the one asked for is published."""
     names = {model_key(request): request.name}
     if request.family == "cyclegan":
-        names[_opposite(request)] = f"{request.name[:56]}-back"
+        suffix = "-there" if request.name.endswith("-back") else "-back"  # never the name itself
+        names[_opposite(request)] = request.name[:56] + suffix
     return names
 
 
