@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -85,13 +86,10 @@ async def read_file(request: Request, params: type[P], target: Path, timeout_s: 
     _refuse_compressed(request)
     if not _is_multipart(request):
         raise InvalidParameter("send a multipart form with a file in the field `file`")
-    try:
-        async with asyncio.timeout(timeout_s):
-            form = await _parsed(_ToDisk(request, target))
-    except TimeoutError:
-        raise UploadTimeout(f"the body did not arrive within {timeout_s:g} s") from None
+    async with _arriving_within(timeout_s):
+        form = await _parsed(_ToDisk(request, target))
     await form.close()
-    texts = [(name, part) for name, part in form.multi_items() if isinstance(part, str)]
+    texts = _texts_of(form)
     if len(texts) == len(form.multi_items()):
         raise InvalidParameter("send a file in the field `file`")
     return _validated([*request.query_params.multi_items(), *texts], params)
@@ -108,18 +106,28 @@ async def read_upload(request: Request, params: type[Q], timeout_s: float) -> tu
     fields = _outside_the_body(request, params)
     if not _is_multipart(request):
         values = _validated(fields, params)  # a fault here spares us the body
-    try:
-        async with asyncio.timeout(timeout_s):
-            if _is_multipart(request):
-                data, form_fields = await _read_form(request, params)
-                values = _validated(fields + form_fields, params)
-            else:
-                data = await request.body()
-    except TimeoutError:
-        raise UploadTimeout(f"the body did not arrive within {timeout_s:g} s") from None
+    async with _arriving_within(timeout_s):
+        if _is_multipart(request):
+            data, form_fields = await _read_form(request, params)
+            values = _validated(fields + form_fields, params)
+        else:
+            data = await request.body()
     if not data:
         raise MissingImage("the image is empty")
     return data, values
+
+
+@contextlib.asynccontextmanager
+async def _arriving_within(timeout_s: float) -> AsyncGenerator[None]:
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        raise UploadTimeout(f"the body did not arrive within {timeout_s:g} s") from None
+
+
+def _texts_of(form: FormData) -> list[tuple[str, str]]:
+    return [(name, part) for name, part in form.multi_items() if isinstance(part, str)]
 
 
 def _outside_the_body(request: Request, params: type[BaseModel]) -> list[tuple[str, str]]:
@@ -166,8 +174,7 @@ async def _read_form(
             raise SeveralImages("send one image a request, and no other file")
         if not files or files[0][0] not in params.file_fields:
             raise MissingImage("send the picture as a file in the field `image`")
-        texts = [(name, part) for name, part in form.multi_items() if isinstance(part, str)]
-        return await files[0][1].read(), texts
+        return await files[0][1].read(), _texts_of(form)
     finally:
         await form.close()
 
