@@ -266,6 +266,15 @@ def test_a_network_that_keeps_failing_runs_in_float32() -> None:
     assert engine.dtype == "float32"
 
 
+def test_a_flat_answer_is_nobodys_fault() -> None:
+    """Where float32 answers with one value, too, the fast way goes on."""
+    flat = Scripted(torch.zeros(1, 3, 4, 4))
+    engine = checked(flat, Scripted(torch.zeros(1, 3, 4, 4)))
+    for _ in range(5):
+        engine(torch.rand(1, 3, 4, 4))
+    assert len(flat.batches) == 5
+
+
 def test_torch_answers_are_computed_again_too() -> None:
     """A flat answer of eager torch is computed again and, flat as it stays, given."""
     module = nn.Conv2d(3, 3, 1).eval().requires_grad_(False)
