@@ -31,7 +31,7 @@ RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").rglob("*.toml
 UNPAIRED = {"source": "warm", "target": "cold", "reference": "cold"}
 TESTS: dict[str, Any] = {
     "pix2pix": {"test": "pairs"},
-    "pix2pix-colours": {"photos": "cold"},
+    "pix2pix-colours": {"sets": ["cold"]},
     "cyclegan": {"AtoB": UNPAIRED},
     "srgan-regression": {"sets": ["bench"]},
     "srgan-adversarial": {"sets": ["bench"]},
@@ -98,6 +98,15 @@ def measured(path: Path, data: Path, **options: Any) -> Table:
     loaded = load_generator(path)
     (table,) = evaluate(loaded, data, features=data / "vgg16.safetensors", **options)
     return table
+
+
+@pytest.mark.parametrize("stage", ["pix2pix-colours", "srgan-regression"])
+def test_each_set_has_its_table(tmp_path: Path, data: Path, stage: str) -> None:
+    """What is tested on several sets is told of each, in the order of the card."""
+    sets = ["cold", "warm"]
+    loaded = load_generator(model_file(tmp_path, stage, tests={"sets": sets}))
+    tables = evaluate(loaded, data, limit=1)
+    assert [table.title.split(":")[0].split(",")[0] for table in tables] == sets
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ class Dataset:
                     for way, (source, target) in sides.items()
                 }
             case "highres" if family == "pix2pix":
-                return {"kind": "colours", "train": [path("train")]}, {"photos": path("test")}
+                return {"kind": "colours", "train": [path("train")]}, {"sets": [path("test")]}
             case "highres":
                 return {"kind": "highres", "train": [path("train")]}, {
                     "sets": [path("test")],

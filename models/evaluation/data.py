@@ -74,9 +74,9 @@ class StylizeTest(Config):
 
 
 class ColoursTest(Config):
-    """[card.evaluation] of a colorizer: a folder of photos."""
+    """[card.evaluation] of a colorizer: folders of photos."""
 
-    photos: str
+    sets: tuple[str, ...]
 
 
 class FacesTest(Config):

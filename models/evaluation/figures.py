@@ -144,14 +144,17 @@ def evaluate(
             title = f"{unpaired.source} to {unpaired.target}"
             return [unpaired_table(answers, title, source, target, reference, network)]
         case ColoursData():
-            title = parse_test(ColoursTest, table).photos
-            photos = pictures_of(data_root, title, limit)
+            colours_test = parse_test(ColoursTest, table)
             seen = (
                 photo
                 for folder in recipe.data.train
                 for photo in pictures_of(data_root, folder, None)
             )
-            return [colour_table(answers, title, photos, mean_chroma_of(seen))]
+            mean_chroma = mean_chroma_of(seen)
+            return [
+                colour_table(answers, folder, pictures_of(data_root, folder, limit), mean_chroma)
+                for folder in colours_test.sets
+            ]
         case FacesData():
             test = parse_test(FacesTest, table)
             return face_tables(loaded, data_root, recipe.data, test, limit, device)

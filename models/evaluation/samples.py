@@ -75,7 +75,7 @@ def _test_pictures(loaded: LoadedGenerator, root: Path, count: int) -> list[Pixe
             test = parse_test(UnpairedTest, table.get(direction_of(loaded, recipe), {}))
             return pictures_of(root, test.source, count)
         case ColoursData():
-            photos = pictures_of(root, parse_test(ColoursTest, table).photos, count)
+            photos = pictures_of(root, parse_test(ColoursTest, table).sets[0], count)
             return [grey_of(photo) for photo in photos]
         case FacesData():
             faces = Pictures(root, recipe.data.train)
