@@ -13,6 +13,7 @@ from typing import Any
 from models.errors import AnamorphError
 from models.faults import text_of
 
+_PLACES = {"body", "query", "path", "header"}
 _BEARER = 'Bearer realm="anamorph"'
 
 
@@ -95,6 +96,8 @@ def _fault(error: Any) -> dict[str, str]:
         case "json_invalid" if location[0] == "body":
             text = f"no valid JSON: {error['ctx']['error']} (at character {location[-1]})"
             location = location[:-1]
+    if len(location) > 1 and location[0] in _PLACES:  # as FastAPI says of what it reads itself
+        location = location[1:]
     return {"field": ".".join(map(str, location))[:64], "message": text}
 
 

@@ -89,7 +89,7 @@ def test_a_job_is_where_the_client_asked(client: TestClient, body: dict[str, Any
         (
             b'{"family": "srgan", "dataset": "x", "name": "y", "step": 3}',
             "application/json",
-            "body.step: there is no such parameter",
+            "step: there is no such parameter",
         ),
         (
             b'{"family": "srgan", "dataset": "x", "name": "y", "steps": 3, "minutes": 3}',
