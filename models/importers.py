@@ -20,7 +20,7 @@ from models.layouts import import_state
 
 SUFFIXES = (".pth", ".pt", ".model", ".safetensors")
 
-_WRAPPERS = ("state_dict", "params_ema", "params", "model", "net")
+_WRAPPERS = "model_state_dict", "state_dict", "params_ema", "params-ema", "params", "model", "net"
 _PREFIXES = ("module.", "netG.")
 _MAX_WRAPPERS = 4
 

@@ -219,6 +219,8 @@ def test_tensor_larger_than_its_file(tmp_path: Path) -> None:
         lambda s: s,
         lambda s: {"state_dict": s, "epoch": 3},
         lambda s: {"params": {}, "params_ema": s},
+        lambda s: {"params": {}, "params-ema": s},
+        lambda s: {"epoch": 3, "model_state_dict": s},
         lambda s: {"params": s},
         lambda s: {"model": {"net": s}},
         lambda s: {"anything": s},

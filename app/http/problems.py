@@ -52,6 +52,8 @@ def problem_of(error: AnamorphError) -> JSONResponse:
     response = problem(kind_of(error), str(error), **members)
     if isinstance(error, errors.Busy):
         response.headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, errors.UploadTimeout):  # the rest of the body would be the next request
+        response.headers["Connection"] = "close"
     if isinstance(error, errors.Unauthenticated | errors.ScopeMissing):
         response.headers["WWW-Authenticate"] = error.challenge
     return response
