@@ -345,8 +345,9 @@ def test_large_faces_are_hidden_no_less_than_small_ones(way: str, side: int) -> 
     assert hidden.shape == part.shape
     if way != "blur":
         assert len(np.unique(hidden.reshape(-1, 3), axis=0)) <= 100
-    elif side == 400:
-        assert np.abs(np.diff(hidden.astype(int), axis=0)).max() <= 8
+    for channel in np.moveaxis(hidden.astype(float), 2, 0):  # whatever ten rows cannot say
+        rest = np.linalg.svd(channel, compute_uv=False)[10:]
+        assert np.sqrt((rest**2).sum() / channel.size) < 0.5, "more than what rounding adds"
 
 
 def test_the_deadline_holds(tmp_path: Path) -> None:
