@@ -84,6 +84,14 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         yield client
 
 
+@pytest.fixture
+def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks run in torch, as where OpenVINO has no wheel: quicker to build, slower to run."""
+    import app.engines
+
+    monkeypatch.setattr(app.engines, "openvino", None)
+
+
 @pytest.fixture(scope="module")
 def faces_client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A service with both face generators, of random weights, and a style."""

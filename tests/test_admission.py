@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-import app.engines
 from app.accounts import Account, on_account
 from app.admission import Budget, Places
 from app.errors import Busy, MemoryFull
@@ -83,12 +82,10 @@ def test_what_a_thread_works_on_is_held(tmp_path: Path, in_tiles: bool) -> None:
     asyncio.run(scenario())
 
 
-def test_a_picture_beyond_the_budget_is_refused_beforehand(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("without_openvino")
+def test_a_picture_beyond_the_budget_is_refused_beforehand(tmp_path: Path) -> None:
     """A picture whose answer would not fit into memory is a 413 that names the limit."""
     publish_models(tmp_path, ("srresnet-x4",))
-    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
     small, large = encoded(photo(8, 8)), encoded(photo(64, 64))
     with TestClient(create_app(tiny_settings(tmp_path, max_memory_bytes=100_000))) as client:
         not_yet = client.post("/v1/upscale", content=small)
@@ -103,12 +100,10 @@ def test_a_picture_beyond_the_budget_is_refused_beforehand(
     assert served.status_code == 200
 
 
-def test_what_a_picture_is_padded_with_needs_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("without_openvino")
+def test_what_a_picture_is_padded_with_needs_memory(tmp_path: Path) -> None:
     """One row of pixels is foreseen to take as much as the 32 rows that the network is shown."""
     publish_models(tmp_path, ("facades",))
-    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
     with TestClient(create_app(tiny_settings(tmp_path, max_memory_bytes=500_000))) as client:
         until_ready(client)
         answers = [
@@ -118,13 +113,11 @@ def test_what_a_picture_is_padded_with_needs_memory(
     assert [answer.status_code for answer in answers] == [200, 413]
 
 
+@pytest.mark.usefixtures("without_openvino")
 @pytest.mark.parametrize(("size", "status"), [("100x800", 413), ("800x100", 200)])
-def test_a_box_is_for_the_upright_picture(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str, status: int
-) -> None:
+def test_a_box_is_for_the_upright_picture(tmp_path: Path, size: str, status: int) -> None:
     """What a picture reduced into a box takes is the same whether EXIF turns it upright or not."""
     publish_models(tmp_path, ("starry-night",))
-    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
     upright, turned = photo(800, 100), photo(100, 800)
     orientation = Image.Exif()
     orientation[274] = 6
@@ -139,10 +132,10 @@ def test_a_box_is_for_the_upright_picture(
     assert [answer.status_code for answer in answers] == [status] * 2
 
 
-def test_what_is_reduced_needs_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("without_openvino")
+def test_what_is_reduced_needs_more_memory(tmp_path: Path) -> None:
     """By a network for x4, an answer at x2 is foreseen to take more memory than one at x4."""
     publish_models(tmp_path, ("srresnet-x4",))
-    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
     with TestClient(create_app(tiny_settings(tmp_path, max_memory_bytes=500_000))) as client:
         until_ready(client)
         picture = encoded(photo(64, 64), "jpeg")
@@ -150,10 +143,10 @@ def test_what_is_reduced_needs_more_memory(tmp_path: Path, monkeypatch: pytest.M
     assert [answer.status_code for answer in answers] == [200, 413]
 
 
-def test_transparency_needs_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("without_openvino")
+def test_transparency_needs_more_memory(tmp_path: Path) -> None:
     """An answer with transparency is foreseen to take more memory than the same without."""
     publish_models(tmp_path, ("starry-night",))
-    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
     with TestClient(create_app(tiny_settings(tmp_path, max_memory_bytes=1_500_000))) as client:
         until_ready(client)
         pictures = [encoded(photo(200, 200, mode)) for mode in ("RGB", "RGBA")]

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-import app.engines
 from app.cli import app as commands
 from grace import PASSCODE, PNG, rgb
 from tiny import publish_models
@@ -20,11 +19,11 @@ def anamorph(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_the_command_line_there_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`anamorph anonymize` with a passcode file, then `restore`, gives the picture back."""
     monkeypatch.setenv("ANAMORPH_SHIPPED_WEIGHTS", str(tmp_path / "no weights"))
     monkeypatch.setenv("ANAMORPH_THREADS", "1")
-    monkeypatch.setattr(app.engines, "openvino", None)
     publish_models(Path(os.environ["ANAMORPH_HOME"]), ("face-identity",))
     source, hidden, back = (tmp_path / name for name in ("in.png", "hidden.png", "back.png"))
     passcode = tmp_path / "passcode"

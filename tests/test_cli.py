@@ -15,7 +15,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
-import app.engines
 from app.cli import app as commands
 from app.installation import code_version
 from models.checkpoint import amend_card
@@ -24,9 +23,10 @@ from tiny import encoded, photo, publish_models
 
 
 @pytest.fixture(autouse=True)
-def _own_models_only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _own_models_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, without_openvino: None
+) -> None:
     monkeypatch.setenv("ANAMORPH_SHIPPED_WEIGHTS", str(tmp_path / "no weights"))
-    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build, slower to run
 
 
 def anamorph(*arguments: object) -> Result:

@@ -130,12 +130,12 @@ def test_a_batch_of_n_equals_n_singles(name: str) -> None:
         assert engines._psnr_db(engine(batch), singles) > psnr_db
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without OpenVINO, or where it does not take a network, torch runs it."""
     generator = loaded(*CONFIGS["msrresnet"])
     batch = pictures(generator, 1, 20, 24)
     monkeypatch.setattr(engines, "MIN_BFLOAT16_PSNR_DB", float("inf"))
-    monkeypatch.setattr(engines, "openvino", None)
     engine = build_engine(generator, CPU)
     assert (engine.backend, engine.dtype) == ("torch", "float32")
     torch.testing.assert_close(engine(batch), generator.module(batch))

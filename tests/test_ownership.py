@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-import app.engines
 from app.keys import KeyStore, Scope
 from app.main import create_app
 from models.checkpoint import amend_card
@@ -179,11 +178,9 @@ def test_a_model_serves_its_key_alone(people: tuple[Person, Person, Person]) -> 
     assert operator.ask("DELETE", f"{MODELS}/anns/versions/2")[0] == 204
 
 
-def test_detail_looks_at_nobody_elses_network(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("without_openvino")
+def test_detail_looks_at_nobody_elses_network(tmp_path: Path) -> None:
     """Everybody's sharp upscaler, trained from somebody's own, brings others nothing of that."""
-    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
     publish_models(tmp_path, ("srresnet-x4", "srgan-x4"))
     KeyStore(tmp_path).create({Scope.ADMIN})
     client = TestClient(create_app(training_settings(tmp_path, require_keys=True)))

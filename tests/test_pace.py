@@ -11,7 +11,6 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-import app.engines
 from app import inference, pace
 from app.callers import OPERATOR
 from app.errors import QueueFull, TakesTooLong
@@ -65,10 +64,10 @@ def test_who_could_never_end_in_time_is_told_so() -> None:
         pass
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_by_its_header_before_any_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A picture that would take too long is a 413 that names prediction and limit, undecoded."""
     publish_models(tmp_path, ("starry-night",))
-    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
     small, large = encoded(photo(32, 32)), encoded(photo(128, 128))
     settings = tiny_settings(tmp_path, whole_pixels=32 * 32, tile_px=64, deadline_s=20.0)
     with TestClient(create_app(settings)) as client:
@@ -86,10 +85,10 @@ def test_by_its_header_before_any_pixel(tmp_path: Path, monkeypatch: pytest.Monk
     assert served.status_code == 200  # not in tiles, so never refused
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_tiles_that_run_are_observed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every pixel that the queue was told of is run and observed; then the queue is empty."""
     publish_models(tmp_path, ("starry-night",))
-    monkeypatch.setattr(app.engines, "openvino", None)
     seen: list[int] = []
     monkeypatch.setattr(Pace, "observe", lambda self, pixels, seconds: seen.append(pixels))
 

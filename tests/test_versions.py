@@ -40,9 +40,8 @@ REFUSED = {"passed": False, "metric": "objective", "reason": "objective 3, servi
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, without_openvino: None) -> Path:
     """Two versions of a style, of which the second serves."""
-    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build, slower to run
     publish_models(tmp_path, ("starry-night", "starry-night"))
     return tmp_path
 
@@ -220,11 +219,11 @@ def test_other_processes_are_followed(client: TestClient, registry: Registry, ho
     assert [model["name"] for model in client.get("/v1/models").json()] == ["facades"]
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_what_failed_for_the_moment_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that did not load as files or memory were short serves once there is enough."""
-    monkeypatch.setattr(app.engines, "openvino", None)
     monkeypatch.setattr(app.catalog, "_AGAIN_S", 0.1)
     publish_models(tmp_path, ("starry-night",))
     short = iter((OSError(errno.EMFILE, "too many open files"), MemoryError()))
@@ -291,9 +290,9 @@ def test_what_failed_for_the_moment_may_be_given_up(
     until(lambda: answering(client) == f"starry-night@{further}")
 
 
-def test_interpolations_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("without_openvino")
+def test_interpolations_follow(tmp_path: Path) -> None:
     """After a switch `detail` interpolates from the new network, not from what it made before."""
-    monkeypatch.setattr(app.engines, "openvino", None)
     publish_models(tmp_path, ("srresnet-x4", "srgan-x4", "srgan-x4"))
     with TestClient(create_app(tiny_settings(tmp_path))) as client:
         until_ready(client)
@@ -311,11 +310,11 @@ def test_interpolations_follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert before.content != after.content
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_a_network_of_a_detail_is_made_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever asks for a `detail` waits for its network no longer than the deadline."""
-    monkeypatch.setattr(app.engines, "openvino", None)
     publish_models(tmp_path, ("srresnet-x4", "srgan-x4"))
     gate = threading.Event()
 
@@ -333,12 +332,12 @@ def test_a_network_of_a_detail_is_made_in_time(
     assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
 
 
+@pytest.mark.usefixtures("without_openvino")
 def test_details_being_made_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more than four networks of other details are being made for one account, in turn.
 
     Whatever else it asks for between.
     """
-    monkeypatch.setattr(app.engines, "openvino", None)
     publish_models(tmp_path, ("srresnet-x4", "srgan-x4"))
     gate = threading.Event()
     made: list[float] = []
@@ -382,9 +381,9 @@ def test_details_being_made_are_counted(tmp_path: Path, monkeypatch: pytest.Monk
     assert made == [0.5, 0.1, 0.7, 0.2, 0.3, 0.4, 0.6]
 
 
-def test_a_new_name_takes_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("without_openvino")
+def test_a_new_name_takes_no_place(tmp_path: Path) -> None:
     """`detail` is that of the pair that ships, beside another sharp upscaler, if none is named."""
-    monkeypatch.setattr(app.engines, "openvino", None)
     names = ("srresnet-x4", "srgan-x4")
     publish_models(tmp_path, names)
     shipped = tmp_path / "shipped"
