@@ -250,4 +250,5 @@ def test_the_client_without_the_package(server: Server) -> None:
     )
     assert answer.status_code == httpx.codes.OK, answer.text
     assert answer.headers["x-model"] == "starry-night@1"
+    assert answer.headers["x-compute"].startswith("cpu; ")
     assert answer.json().keys() == {"created", "data", "output_format", "size"}

@@ -52,6 +52,7 @@ def test_without_a_seal_faces_come_back_approximately(
         response = restore(faces_client, stripped, passcode)
         assert response.headers["x-restored"] == "approximate"
         assert response.headers["x-model"] == "face-identity@1"
+        assert response.headers["x-compute"].startswith("cpu; ")
         answers[passcode] = rgb(response)
         changed = (answers[passcode] != mirrored).any(axis=2)
         assert changed[40:120, 60:120].mean() > 0.5

@@ -25,12 +25,14 @@ _IMAGE_PROBLEMS = [status for status in PROBLEMS if status not in (401, 403, 409
 EDIT_HEADERS = {
     "X-Model": "name@version",
     "X-Weights-SHA256": "of the weights file",
+    "X-Compute": "device; dtype",
     "Server-Timing": "decode, queue, forward and encode, in ms",
 }
 _IMAGE_HEADERS = EDIT_HEADERS | {"X-Compute": "device; dtype; tiles=n; batch=n"}
 GENERATOR_HEADERS = {
     "X-Model": "name@version of the generator, where one ran",
     "X-Weights-SHA256": "of its weights file",
+    "X-Compute": "its device; dtype",
 }
 
 

@@ -88,6 +88,7 @@ def headers_of(answer: Answer) -> dict[str, str]:
     headers = {"Vary": "Accept"}
     if model := answer.model:
         headers |= {"X-Model": model.label, "X-Weights-SHA256": model.sha256}
+        headers["X-Compute"] = model.compute
     if seconds := answer.seconds:
         timings = (f"{stage};dur={s * 1000:.1f}" for stage, s in seconds.items())
         headers["Server-Timing"] = ", ".join(timings)

@@ -21,7 +21,6 @@ _HEADERS = {
     "X-Method": "generate, blur, pixelate or solid",
     "X-Sealed": "true where the faces travel in the picture, for the passcode",
     **GENERATOR_HEADERS,
-    "X-Compute": "its device; dtype",
     "Server-Timing": "decode, detect, queue, forward, encode and seal, in ms",
 }
 
@@ -47,15 +46,12 @@ async def anonymize_faces(request: Request, service: ServiceDep, caller: Infer) 
 
 
 def _headers_of(done: Anonymized) -> dict[str, str]:
-    headers = headers_of(done) | {
+    return headers_of(done) | {
         "X-Faces": str(len(done.targets)),
         "X-Faces-Uncertain": str(sum(target.face.uncertain for target in done.targets)),
         "X-Method": done.method,
         "X-Sealed": str(done.sealed).lower(),
     }
-    if done.model:
-        headers["X-Compute"] = done.model.compute
-    return headers
 
 
 def _as_json(done: Anonymized) -> bytes:
