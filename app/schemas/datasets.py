@@ -10,9 +10,8 @@ from app.datasets.dataset import Dataset
 from app.datasets.layouts import Kind
 from models.checkpoint import NAME_PATTERN
 
-EXAMPLE_DATASET = (
-    "533e455e5d9051e03aa6fca92dbe1990"  # what the example's upload becomes, without keys
-)
+EXAMPLE_DATASET = "533e455e5d9051e03aa6fca92dbe1990"
+"""What the example's upload becomes, without keys."""
 DatasetId = Annotated[str, Field(examples=[EXAMPLE_DATASET])]
 
 
