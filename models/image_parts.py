@@ -20,6 +20,12 @@ SCAN = b"\xda"
 _MAX_PARTS = {"jpeg": 10_000, "png": 100_000, "gif": 100_000, "webp": 100_000}
 _MAX_VALUES = 200_000  # of a palette of 16 bits, the longest table there is, 3 * 2**16
 _EXIF = b"Exif\0\0"
+_EXIF_NAMES = {
+    "jpeg": _EXIF,
+    "png": b"eXIf",
+    "webp": b"EXIF",
+    "avif": b"Exif",
+}  # else there is none
 # Pillow copies what it has of EXIF for each further segment of it, and reads the values across.
 _EXIF_COUNTS, _EXIF_BYTES_COUNT = 100, 64
 _TIFF_HEADERS = b"II*\0", b"MM\0*", b"MM*\0", b"II\0*", b"II+\0"  # the last one's offsets are long
@@ -92,7 +98,7 @@ def check_parts(file: bytes, kind: str) -> None:
     if most and _COUNTERS[kind](file, most) > most:
         raise CorruptImage(f"it has more than {most:,} parts")
     left = _MAX_VALUES
-    for at in [0] if kind == "tiff" else _tiff_headers(file):  # of TIFF, or of EXIF, which is one
+    for at in _tiff_headers(file, kind):
         left -= 1 + _values(file, at, left)
         if left < 0:
             raise CorruptImage(f"it has more than {_MAX_VALUES:,} values beside its pixels")
@@ -146,7 +152,13 @@ _COUNTERS: dict[str, Callable[[bytes, int], int]] = {
 }
 
 
-def _tiff_headers(file: bytes) -> Iterator[int]:
+def _tiff_headers(file: bytes, kind: str) -> Iterator[int]:
+    """Yield where a TIFF begins, or what may be EXIF, which is one."""
+    if kind == "tiff":
+        yield 0
+        return
+    if _EXIF_NAMES.get(kind, b"") not in file:
+        return
     for header in _TIFF_HEADERS:
         at = -1
         while (at := file.find(header, at + 1)) >= 0:

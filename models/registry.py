@@ -38,7 +38,8 @@ NOTHING = ""
 
 _PUBLISHING = ".publishing."
 _PUBLISHED_WITHIN_S = 3600.0
-VERSION_PATTERN = "[0-9]{1,6}"
+MAX_VERSION = 999_999
+VERSION_PATTERN = f"[0-9]{{1,{len(str(MAX_VERSION))}}}"
 
 log = logging.getLogger(__name__)
 
@@ -138,14 +139,15 @@ class Registry:
         files = self._known_files(name)
         if "@" in reference and not re.fullmatch(VERSION_PATTERN, number):
             raise ModelNotFound(f"{reference[:100]!r} is not name@version")
-        version = int(number) if number else self._promoted(name)
+        serving = self._promoted(name)
+        version = int(number) if number else serving
         if version is None:
             raise ModelNotFound(f"no version of {name!r} is promoted; there are: {sorted(files)}")
         if version not in files:
             raise ModelNotFound(f"{name!r} has no version {version}; there are: {sorted(files)}")
-        header, sha256 = self._facts_of(files[version])
-        promoted, owner = version == self._promoted(name), self._owner(name)
-        return ModelVersion(name, version, files[version], header, sha256, promoted, owner)
+        path = files[version]
+        facts = self._facts_of(path)
+        return ModelVersion(name, version, path, *facts, version == serving, self._owner(name))
 
     def shipped_names(self) -> set[str]:
         """Return the names of the models that ship, whichever version of them is promoted."""

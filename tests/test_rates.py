@@ -18,7 +18,6 @@ from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-import app.engines
 from anamorph import Client, errors
 from app import rates
 from app.accounts import Account, on_account
@@ -121,9 +120,8 @@ def test_no_limit_costs_nothing() -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, without_openvino: None) -> Path:
     publish_models(tmp_path, ("starry-night",))
-    monkeypatch.setattr(app.engines, "openvino", None)  # quicker to build
     return tmp_path
 
 

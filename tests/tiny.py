@@ -106,11 +106,11 @@ def encoded(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
     return file.getvalue()
 
 
-def zip_of_photos(count: int = 4) -> bytes:
+def zip_of_photos() -> bytes:
     """Return a dataset to upload."""
     file = BytesIO()
     with ZipFile(file, "w") as archive:
-        for number in range(count):
+        for number in range(4):
             archive.writestr(f"{number}.png", encoded(photo(32 + number, 32)))
     return file.getvalue()
 

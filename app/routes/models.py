@@ -13,11 +13,11 @@ from app.deps import AnyKey, ServiceDep, Train
 from app.errors import ScopeMissing
 from app.keys import Scope
 from app.opening import Served
-from app.schemas.models import MAX_VERSION, ModelDetails, ModelSummary, Promotion, VersionSummary
+from app.schemas.models import ModelDetails, ModelSummary, Promotion, VersionSummary
 from app.schemas.problems import problems
 from app.service import Service
 from app.visible import check_visible
-from models.registry import ModelVersion
+from models.registry import MAX_VERSION, ModelVersion
 
 Name = Annotated[str, Path(examples=["starry-night"])]
 

@@ -8,9 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from app.schemas.numbers import Whole
 from models.checkpoint import NAME_PATTERN
-from models.registry import VERSION_PATTERN
+from models.registry import MAX_VERSION, VERSION_PATTERN
 
-MAX_VERSION = 999_999
 ModelName = Annotated[
     str,
     Field(
