@@ -191,6 +191,14 @@ def test_no_default_is_described_twice() -> None:
                     assert "default" not in parameter["schema"], (path, parameter["name"])
 
 
+def test_what_a_field_admits_is_described() -> None:
+    """Every bound is under the name that JSON Schema has for it, where clients look."""
+    schemas = list(description()["components"]["schemas"].values())
+    for schema in schemas:
+        assert not schema.keys() & {"gt", "ge", "lt", "le", "multiple_of"}, schema
+        schemas += [*schema.get("properties", {}).values(), *schema.get("anyOf", ())]
+
+
 def test_refusals_are_described_with_the_headers_that_say_what_to_do() -> None:
     """A 429 and a 503 have Retry-After and a 401 has WWW-Authenticate, in every description."""
     told = {"401": "WWW-Authenticate", "429": "Retry-After", "503": "Retry-After"}

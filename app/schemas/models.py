@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
-from app.schemas.numbers import Whole
+from app.schemas.numbers import NUMBER
 from models.checkpoint import NAME_PATTERN
 from models.registry import MAX_VERSION, VERSION_PATTERN
 
@@ -68,5 +68,5 @@ class Promotion(BaseModel):
         extra="forbid", frozen=True, json_schema_extra={"examples": [{"version": 1}]}
     )
 
-    version: Whole = Field(ge=1, le=MAX_VERSION)
+    version: Annotated[int, Field(ge=1, le=MAX_VERSION), NUMBER]
     force: StrictBool = Field(False, description="Even if it did not pass the gate.")

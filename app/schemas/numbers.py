@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BeforeValidator
 
@@ -13,6 +13,8 @@ def _a_number(value: Any) -> Any:
     return value
 
 
-Whole = Annotated[int, BeforeValidator(_a_number)]
-"""Also 2.0, which is whole in JSON Schema, but neither true nor "2"."""
-Real = Annotated[float, BeforeValidator(_a_number)]
+NUMBER = BeforeValidator(_a_number)
+"""After the bounds, `Annotated[int, Field(ge=1), NUMBER]`, or the description lacks them.
+
+Of an int it takes 2.0 too, which is whole in JSON Schema, but neither true nor "2".
+"""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, model_validator
 
 from app.schemas.datasets import EXAMPLE_DATASET
 from app.schemas.models import ModelName
-from app.schemas.numbers import Real, Whole
+from app.schemas.numbers import NUMBER
 from models.checkpoint import NAME_PATTERN
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -61,16 +61,14 @@ class TrainingRequest(BaseModel):
         None, description="A model whose weights and hyperparameters the training starts from."
     )
     direction: Literal["AtoB", "BtoA"] = Field("AtoB", description="Of a translation.")
-    steps: Whole | None = Field(
-        None, ge=1, le=10_000_000, description="By default the family's own."
+    steps: Annotated[int, Field(ge=1, le=10_000_000), NUMBER] | None = Field(
+        None, description="By default the family's own."
     )
-    minutes: Real | None = Field(
+    minutes: Annotated[float, Field(gt=0, le=60 * 24 * 30), NUMBER] | None = Field(
         None,
-        gt=0,
-        le=60 * 24 * 30,
         description="Instead of steps: their number is decided once, from the speed of the first.",
     )
-    seed: Whole = Field(0, ge=0, lt=2**23)
+    seed: Annotated[int, Field(ge=0, lt=2**23), NUMBER] = 0
     hyperparameters: Hyperparameters = Hyperparameters()
     auto_promote: StrictBool = Field(
         False, description="Serve the new version if it is no worse than the one that serves."
