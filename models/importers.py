@@ -28,9 +28,8 @@ _MAX_WRAPPERS = 4
 def import_foreign(path: Path, *, per_image: bool = True) -> LoadedGenerator:
     """Read a generator of another project; its architecture is told by keys and shapes.
 
-    Knows pytorch-CycleGAN-and-pix2pix, pytorch/examples fast_neural_style, leftthomas/SRGAN and
-    BasicSR's MSRResNet, bare or wrapped. The header is named after the file, and its card says
-    what was recognised.
+    Knows the layouts of `models.layouts`, bare or wrapped. The header is named after the file, and
+    its card says what was recognised.
 
     Args:
         path: a .pth, .pt, .model or .safetensors file.

@@ -50,6 +50,11 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "msrresnet": ("srgan", {"channels": 8, "blocks": 2, "batch_norm": False}),
     "srresnet": ("srgan", {"channels": 8, "blocks": 1, "architecture": "srresnet", "scale": 2}),
+    "rrdb": (
+        "srgan",
+        {"channels": 8, "blocks": 1, "architecture": "rrdb", "scale": 2, "unshuffle": 2},
+    ),
+    "compact": ("srgan", {"channels": 8, "blocks": 2, "architecture": "compact"}),
     "style": ("style", {"base_channels": 8, "blocks": 1}),
     "face, surroundings": ("anonymizer", _FACE | {"condition": "surroundings"}),
     "face, identity": ("anonymizer", _FACE),

@@ -42,6 +42,9 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("srgan", {"channels": 8, "blocks": 2, "scale": 4, "value_range": "signed"}),
     ("srgan", {"architecture": "srresnet", "channels": 8, "blocks": 1, "output": "tanh"}),
     ("srgan", {"architecture": "srresnet", "channels": 8, "blocks": 1, "batch_norm": False}),
+    ("srgan", {"architecture": "rrdb", "channels": 8, "blocks": 1, "growth": 4}),
+    ("srgan", {"architecture": "rrdb", "channels": 8, "blocks": 1, "scale": 2, "unshuffle": 2}),
+    ("srgan", {"architecture": "compact", "channels": 8, "blocks": 2}),
     ("style", {"base_channels": 4, "blocks": 1}),
     ("style", {"base_channels": 8, "blocks": 1, "value_range": "byte"}),
     ("anonymizer", {"base_channels": 4, "blocks": 1, "code_length": 3, "strength": 0.5}),
@@ -155,6 +158,11 @@ COUNTS = [
     ("srgan", {}, 1_517_571),
     ("srgan", {"architecture": "srresnet", "blocks": 5, "output": "tanh"}, 734_219),
     ("srgan", {"architecture": "srresnet"}, 1_549_462),
+    ("srgan", {"architecture": "rrdb", "blocks": 23}, 16_697_987),
+    ("srgan", {"architecture": "rrdb", "blocks": 23, "scale": 2, "unshuffle": 2}, 16_703_171),
+    ("srgan", {"architecture": "rrdb", "blocks": 6}, 4_467_779),
+    ("srgan", {"architecture": "compact"}, 621_424),
+    ("srgan", {"architecture": "compact", "blocks": 32}, 1_213_296),
     ("style", {}, 1_679_235),
 ]
 

@@ -106,6 +106,8 @@ def test_spans_cover_every_pixel_with_context(
     [
         ("srgan", {"channels": 6, "blocks": 2, "scale": 4, "batch_norm": False}),
         ("srgan", {"channels": 6, "blocks": 2, "scale": 2, "architecture": "srresnet"}),
+        ("srgan", {"channels": 6, "blocks": 1, "scale": 2, "architecture": "rrdb", "unshuffle": 2}),
+        ("srgan", {"channels": 6, "blocks": 2, "architecture": "compact"}),
         ("cyclegan", {"base_channels": 4, "blocks": 1, "norm": "none"}),
     ],
 )

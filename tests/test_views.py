@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 -- the name PyTorch's users k
 from models import images, lab
 from models.families.cyclegan.networks import ResNetConfig
 from models.families.pix2pix.networks import UNetConfig
-from models.families.srgan.networks import SRConfig
+from models.families.srgan.config import SRConfig
 from models.family import same_network
 from models.views import CHROMA_PX, ChromaView, PictureView, ReducedView, View, view_of
 

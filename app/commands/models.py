@@ -82,7 +82,7 @@ def import_model(
             raise
         registry.promote(name, version.version, force=True)  # asked for in so many words
         typer.echo(f"{name}@{version.version}: {loaded.family.id}, does {loaded.family.task.value}")
-        for key, value in loaded.config.model_dump().items():
+        for key, value in loaded.config.model_dump(exclude=loaded.config.unused()).items():
             typer.echo(f"  {key}: {value}")
 
 

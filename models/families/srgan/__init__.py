@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from models.families.srgan.networks import SRConfig, build_generator, scale, size_rule
+from models.families.srgan.config import SRConfig, scale, size_rule
+from models.families.srgan.networks import build_generator
 from models.family import Family, Task
 
 FAMILY = Family(

@@ -6,41 +6,11 @@ variant without BatchNorm that ESRGAN (Wang et al. 2018) starts from.
 
 from __future__ import annotations
 
-from typing import Literal
-
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from models.blocks import ValueRange, bilinear, from_range, to_range
-from models.family import Config, SizeRule
-
-
-class SRConfig(Config):
-    """Hyperparameters of both generators.
-
-    Attributes:
-        architecture: "msrresnet" has no BatchNorm, 3 x 3 kernels and a bilinear skip;
-            "srresnet" is the paper's, with BatchNorm unless `batch_norm` is false.
-        value_range: what the network computes in.
-        output: of "srresnet": "tanh" bounds the answer, "linear" leaves it free (the paper's text).
-    """
-
-    architecture: Literal["msrresnet", "srresnet"] = "msrresnet"
-    channels: int = Field(64, ge=1, le=1024)
-    blocks: int = Field(16, ge=1, le=256)
-    scale: Literal[2, 4] = 4
-    batch_norm: bool = True
-    value_range: ValueRange = "unit"
-    output: Literal["linear", "tanh"] = "linear"
-
-    @model_validator(mode="after")
-    def _check_output(self) -> SRConfig:
-        if self.architecture == "msrresnet" and self.output != "linear":
-            raise ValueError("output: that of msrresnet is linear")
-        return self
-
-    def unused(self) -> set[str]:
-        return {"batch_norm"} if self.architecture == "msrresnet" else set()
+from models.blocks import bilinear, from_range, initialise_unnormalised, to_range
+from models.families.srgan.config import SRConfig
+from models.families.srgan.esrgan import CompactNet, RRDBNet
 
 
 def _bn(config: SRConfig) -> nn.Module:
@@ -126,12 +96,7 @@ class MSRResNet(nn.Module):
         )
         self.refine = nn.Conv2d(c, c, 3, padding=1)
         self.tail = nn.Conv2d(c, 3, 3, padding=1)
-        for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
-                # A tenth of He's scale keeps sixteen unnormalised blocks stable (ESRGAN, 3.1).
-                nn.init.kaiming_normal_(layer.weight)
-                layer.weight.data.mul_(0.1)
-                nn.init.zeros_(layer.bias) if layer.bias is not None else None
+        initialise_unnormalised(self)
 
     def forward(self, x: Tensor) -> Tensor:
         x = to_range(x, self.config.value_range)
@@ -179,15 +144,12 @@ class SRDiscriminator(nn.Module):
 
 def build_generator(config: SRConfig) -> nn.Module:
     """Return the generator that `config.architecture` names."""
-    return MSRResNet(config) if config.architecture == "msrresnet" else SRResNet(config)
-
-
-def size_rule(config: SRConfig) -> SizeRule:
-    """Any size. The halo sums the kernel radii at input resolution, rounded up."""
-    ends = 4 if config.architecture == "msrresnet" else 12
-    return SizeRule(halo=2 * config.blocks + ends)
-
-
-def scale(config: SRConfig) -> int:
-    """Output side over input side."""
-    return config.scale
+    match config.architecture:
+        case "msrresnet":
+            return MSRResNet(config)
+        case "srresnet":
+            return SRResNet(config)
+        case "rrdb":
+            return RRDBNet(config)
+        case "compact":
+            return CompactNet(config)

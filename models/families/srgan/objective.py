@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from models import losses
 from models.blocks import bilinear
-from models.families.srgan.networks import SRConfig, SRDiscriminator, build_generator, scale
+from models.families.srgan.config import SRConfig, scale
+from models.families.srgan.networks import SRDiscriminator, build_generator
 from models.family import Config
 from models.features import CONVENTION, VGG16, LayerName, load_vgg16, smallest_px
 from models.objective import Batch, GeneratorStep, Objective, Terms
