@@ -24,40 +24,29 @@ def as_it_is(state: State) -> State:
     return state
 
 
-def renamed(*rules: tuple[str, str]) -> Callable[[State], State]:
-    """Return what gives the layers of ESRGAN's old layout other names: (pattern, replacement)."""
+def renamed(conv: str, *others: str) -> Callable[[State], State]:
+    """Return what gives the layers of ESRGAN's old layout (two blocks, x4) other names."""
+    old = "model.0", "model.1.sub.2", "model.3", "model.6", "model.8", "model.10"
+    names = dict(zip(old, others, strict=True))
 
     def rename(state: State) -> State:
-        return {_first(key, rules): value for key, value in state.items()}
+        layers = {key: key.rpartition(".") for key in state}
+        inner = re.compile(r"model\.1\.sub\.(\d)\.RDB(\d)\.conv(\d)\.0")
+        return {
+            f"{names.get(layer) or inner.sub(conv, layer)}.{kind}": state[key]
+            for key, (layer, _, kind) in layers.items()
+        }
 
     return rename
 
 
-def _first(key: str, rules: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in rules:
-        key, found = re.subn(pattern, replacement, key)
-        if found:
-            return key
-    raise AssertionError(key)
-
-
 AS_NEW = renamed(
-    (r"^model\.0\.", "conv_first."),
-    (r"^model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.", r"RRDB_trunk.\1.RDB\2.conv\3."),
-    (r"^model\.1\.sub\.\d+\.", "trunk_conv."),
-    (r"^model\.3\.", "upconv1."),
-    (r"^model\.6\.", "upconv2."),
-    (r"^model\.8\.", "HRconv."),
-    (r"^model\.10\.", "conv_last."),
+    r"RRDB_trunk.\1.RDB\2.conv\3",
+    *("conv_first", "trunk_conv", "upconv1", "upconv2", "HRconv", "conv_last"),
 )
 AS_BASICSR = renamed(
-    (r"^model\.0\.", "conv_first."),
-    (r"^model\.1\.sub\.(\d+)\.RDB(\d)\.conv(\d)\.0\.", r"body.\1.rdb\2.conv\3."),
-    (r"^model\.1\.sub\.\d+\.", "conv_body."),
-    (r"^model\.3\.", "conv_up1."),
-    (r"^model\.6\.", "conv_up2."),
-    (r"^model\.8\.", "conv_hr."),
-    (r"^model\.10\.", "conv_last."),
+    r"body.\1.rdb\2.conv\3",
+    *("conv_first", "conv_body", "conv_up1", "conv_up2", "conv_hr", "conv_last"),
 )
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[State], State]]] = {
     "ESRGAN, old": (lambda: ESRGAN(scale=4, **_SMALL), as_it_is),
