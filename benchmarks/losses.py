@@ -1,7 +1,7 @@
 """What each loss term does, in docs/losses.md: `python -m benchmarks.losses RUNS DATA VGG16`.
 
 Trains each recipe of recipes/losses that RUNS lacks (about an hour on one CPU core), then measures
-all of them on DATA (the folder `shared/data`) and writes the tables and pictures of the page; its
+all of them on DATA (the folder of docs/data.md) and writes the tables and pictures of the page; its
 words stay as they are.
 """
 

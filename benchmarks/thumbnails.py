@@ -1,6 +1,6 @@
 """The thumbnails of the page, made by the models that ship: `python -m benchmarks.thumbnails DATA`.
 
-DATA is the folder `shared/data`, of which NOTICE beside the thumbnails names the photos. A
+DATA is the folder of docs/data.md, of which NOTICE beside the thumbnails names the photos. A
 thumbnail is the photo on the left and what the model makes of it on the right; a painting fills it.
 """
 

@@ -164,7 +164,8 @@ class _Writer:
                     raise InvalidDataset(
                         f"it unpacks to more than {self._budget_bytes:,} bytes; at most "
                         f"{self._limits.max_unpacked_bytes:,} (max_dataset_unpacked_bytes) and "
-                        f"{_MAX_RATIO} times the archive's own size are taken"
+                        f"{_MAX_RATIO} times the archive's own size, and "
+                        f"{_RATIO_FREE_BYTES >> 20} MiB, are taken"
                     )
                 if length > self._limits.max_file_bytes:
                     break

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ WORKFLOW = "train"
 # Raised when the steps of a job change, so that no worker goes on with another's half-done job.
 WORKFLOW_VERSION = "1"
 
+_ID = re.compile("[0-9a-f]{32}")
 _STATES: dict[str, JobState] = {
     "ENQUEUED": "queued",
     "PENDING": "running",
@@ -225,6 +227,8 @@ class Jobs:
         self._database.close()
 
     def _find(self, job_id: str) -> Job | None:
+        if not _ID.fullmatch(job_id):  # what no database need be asked, and no folder may be called
+            return None
         rows = self._rows(workflow_ids=[job_id], name=WORKFLOW)
         return _job(rows[0], self._queue()) if rows else None
 
