@@ -195,19 +195,18 @@ def _skeleton(
     header: Header, shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[Family, Config, nn.Module]:
     kind = family(header.family)
-    # A count of layers is at most the number of tensors, a width at most a tensor's largest side:
-    # a few hostile bytes cannot ask for a network of any size to be built.
-    largest = max((side for shape in shapes.values() for side in shape), default=0)
-    for name in header.generator.keys() - WEIGHTLESS:
-        value = header.generator[name]
-        if isinstance(value, int) and value > max(len(shapes), largest, 16):
-            raise InvalidCheckpoint(f"{name} = {value} does not fit the tensors in the file")
     try:
-        # Strict, as "9" or 9.0 would have passed the check above.
         config = kind.generator_config.model_validate(header.generator, strict=True)
     except ValidationError as error:
         wrong = "; ".join(faults_of(error))
         raise InvalidCheckpoint(f"the hyperparameters are not {kind.id}'s: {wrong}") from error
+    # A count of layers is at most the number of tensors, a width at most a tensor's largest side:
+    # a few hostile bytes cannot ask for a network of any size to be built.
+    largest = max((side for shape in shapes.values() for side in shape), default=0)
+    for name in header.generator.keys() - WEIGHTLESS - config.unused():
+        value = header.generator[name]
+        if isinstance(value, int) and value > max(len(shapes), largest, 16):
+            raise InvalidCheckpoint(f"{name} = {value} does not fit the tensors in the file")
     return kind, config, skeleton(kind, config)
 
 
