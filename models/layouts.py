@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from models import translator_layouts, upscaler_layouts
+from models.checkpoint import skeleton
 from models.errors import UnknownLayout
 from models.families import family
 from models.layout_plan import Plan, State, named
@@ -77,8 +78,7 @@ def _renamed(state: State, plan: Plan, layout: str) -> dict[str, Tensor]:
     except ValidationError as error:
         problems = "; ".join(f"{e['loc'][0]}: {e['msg']} ({e['input']})" for e in error.errors())
         raise UnknownLayout(f"{layout}, but with a variant that is not known: {problems}") from None
-    with torch.device("meta"):
-        network = kind.build_generator(config)
+    network = skeleton(kind, config)
     return _fit(state, plan.layers, network, drop_statistics=plan.drop_statistics, layout=layout)
 
 

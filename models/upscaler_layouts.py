@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from dataclasses import dataclass
 
 from models.layout_plan import Plan, State, side
 
@@ -56,62 +55,51 @@ def msrresnet(state: State, _per_image: bool) -> Plan:
     return Plan("srgan", config, layers)
 
 
-@dataclass(frozen=True, slots=True)
-class _RRDBNames:
-    """What a release of ESRGAN calls its layers; `conv` has the numbers of block, part, layer."""
-
-    head: str
-    conv: str
-    fuse: str
-    up: tuple[str, ...]
-    refine: str
-    tail: str
-
-
 def esrgan_old(state: State, _per_image: bool) -> Plan:
     """ESRGAN's first layout, one numbered sequence, whose end depends on the scale."""
-    blocks = _count(state, r"model\.1\.sub\.\d+\.RDB1\.conv1\.0\.weight")
+    conv = "model.1.sub.{}.RDB{}.conv{}.0"
     last = max(int(found[1]) for key in state if (found := re.match(r"model\.(\d+)\.", key)))
     up = tuple(f"model.{index}" for index in range(3, last - 2, 3))
-    conv = "model.1.sub.{}.RDB{}.conv{}.0"
-    fuse, refine, tail = f"model.1.sub.{blocks}", f"model.{last - 2}", f"model.{last}"
-    return _rrdb(state, blocks, _RRDBNames("model.0", conv, fuse, up, refine, tail))
+    fuse = f"model.1.sub.{_rrdb_blocks(state, conv)}"
+    return _rrdb(state, conv, up, ("model.0", fuse, f"model.{last - 2}", f"model.{last}"))
 
 
 def esrgan_new(state: State, _per_image: bool) -> Plan:
     """ESRGAN's second layout."""
-    blocks = _count(state, r"RRDB_trunk\.\d+\.RDB1\.conv1\.weight")
     up = tuple(name for name in ("upconv1", "upconv2") if f"{name}.weight" in state)
-    conv = "RRDB_trunk.{}.RDB{}.conv{}"
-    names = _RRDBNames("conv_first", conv, "trunk_conv", up, "HRconv", "conv_last")
-    return _rrdb(state, blocks, names)
+    others = "conv_first", "trunk_conv", "HRconv", "conv_last"
+    return _rrdb(state, "RRDB_trunk.{}.RDB{}.conv{}", up, others)
 
 
 def rrdbnet(state: State, _per_image: bool) -> Plan:
     """BasicSR's layout, and Real-ESRGAN's."""
-    blocks = _count(state, r"body\.\d+\.rdb1\.conv1\.weight")
-    conv, up = "body.{}.rdb{}.conv{}", ("conv_up1", "conv_up2")
-    names = _RRDBNames("conv_first", conv, "conv_body", up, "conv_hr", "conv_last")
-    return _rrdb(state, blocks, names)
+    up, others = ("conv_up1", "conv_up2"), ("conv_first", "conv_body", "conv_hr", "conv_last")
+    return _rrdb(state, "body.{}.rdb{}.conv{}", up, others)
 
 
-def _rrdb(state: State, blocks: int, names: _RRDBNames) -> Plan:
-    layers = {names.head: "head", names.fuse: "fuse", names.refine: "refine", names.tail: "tail"}
-    for block, part, conv in itertools.product(range(blocks), range(3), range(5)):
-        theirs = names.conv.format(block, part + 1, conv + 1)
-        layers[theirs] = f"blocks.{block}.body.{part}.convs.{conv}"
-    layers |= {theirs: f"up.{index}" for index, theirs in enumerate(names.up)}
-    unshuffle = math.isqrt(max(side(state, f"{names.head}.weight", 1) // 3, 1))
+def _rrdb(state: State, conv: str, up: tuple[str, ...], others: tuple[str, str, str, str]) -> Plan:
+    """`conv` takes the numbers of block, part and layer; `others` are head, fuse, refine, tail."""
+    blocks, head = _rrdb_blocks(state, conv), others[0]
+    layers = dict(zip(others, ("head", "fuse", "refine", "tail"), strict=True))
+    for block, part, layer in itertools.product(range(blocks), range(3), range(5)):
+        theirs = conv.format(block, part + 1, layer + 1)
+        layers[theirs] = f"blocks.{block}.body.{part}.convs.{layer}"
+    layers |= {theirs: f"up.{index}" for index, theirs in enumerate(up)}
+    unshuffle = math.isqrt(max(side(state, f"{head}.weight", 1) // 3, 1))
     config = {
         "architecture": "rrdb",
-        "channels": side(state, f"{names.head}.weight", 0),
+        "channels": side(state, f"{head}.weight", 0),
         "blocks": blocks,
-        "growth": side(state, f"{names.conv.format(0, 1, 1)}.weight", 0),
-        "scale": 2 ** len(names.up) // unshuffle,
+        "growth": side(state, f"{conv.format(0, 1, 1)}.weight", 0),
+        "scale": 2 ** len(up) // unshuffle,
         "unshuffle": unshuffle,
         "value_range": "unit",
     }
     return Plan("srgan", config, layers)
+
+
+def _rrdb_blocks(state: State, conv: str) -> int:
+    return next(n for n in itertools.count() if f"{conv.format(n, 1, 1)}.weight" not in state)
 
 
 def compact(state: State, _per_image: bool) -> Plan:

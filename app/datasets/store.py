@@ -30,6 +30,7 @@ from app.datasets.contact_sheet import contact_sheet
 from app.datasets.dataset import CONTACT, MANIFEST, Dataset
 from app.datasets.layouts import MIN_SIDE_PX, Arrangement, Kind, Size, arrange, warn_of_doubles
 from app.errors import DatasetInUse, DatasetNotFound, InvalidParameter, NotReady
+from app.ids import is_id
 from app.incoming import incoming_folder, sweep
 from app.settings import Settings
 from models import images
@@ -39,7 +40,6 @@ from models.files import write_atomically
 
 log = logging.getLogger(__name__)
 
-_ID = re.compile("[0-9a-f]{32}")
 _UNKNOWN = "there is no such dataset"
 _NAMED_SKIPPED = 1000  # every list of datasets reads their manifests
 # A photo has some 10 pixels a byte. One colour has thousands, and takes as long to decode.
@@ -131,7 +131,7 @@ class DatasetStore:
         """Return the caller's datasets, oldest first; damaged ones are logged and left out."""
         found = []
         for folder in self.root.glob("*"):
-            if _ID.fullmatch(folder.name):
+            if is_id(folder.name):
                 try:
                     found.append(self._read(folder.name))
                 except (InvalidDataset, DatasetNotFound) as error:
@@ -191,7 +191,7 @@ class DatasetStore:
 
     def _folder(self, id: str) -> Path:  # noqa: A002
         folder = self.root / id
-        if not _ID.fullmatch(id) or not folder.is_dir():
+        if not is_id(id) or not folder.is_dir():
             raise DatasetNotFound(_UNKNOWN)
         return folder
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from app.callers import OPERATOR, Caller
 from app.datasets.store import open_datasets
 from app.error_codes import INTERNAL
 from app.errors import JobConflict, JobNotFound
+from app.ids import is_id
 from app.installation import open_registry
 from app.retraining.failures import JobFailed
 from app.retraining.job_database import QUEUE, JobDatabase
@@ -35,7 +35,6 @@ WORKFLOW = "train"
 # Raised when the steps of a job change, so that no worker goes on with another's half-done job.
 WORKFLOW_VERSION = "1"
 
-_ID = re.compile("[0-9a-f]{32}")
 _STATES: dict[str, JobState] = {
     "ENQUEUED": "queued",
     "PENDING": "running",
@@ -227,7 +226,7 @@ class Jobs:
         self._database.close()
 
     def _find(self, job_id: str) -> Job | None:
-        if not _ID.fullmatch(job_id):  # what no database need be asked, and no folder may be called
+        if not is_id(job_id):
             return None
         rows = self._rows(workflow_ids=[job_id], name=WORKFLOW)
         return _job(rows[0], self._queue()) if rows else None

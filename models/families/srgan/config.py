@@ -42,13 +42,8 @@ class SRConfig(Config):
         return self
 
     def unused(self) -> set[str]:
-        others = {"srresnet": {"batch_norm"}, "rrdb": {"growth", "unshuffle"}}
-        return {
-            name
-            for architecture, names in others.items()
-            for name in names
-            if architecture != self.architecture
-        }
+        used = {"srresnet": {"batch_norm"}, "rrdb": {"growth", "unshuffle"}}
+        return {"batch_norm", "growth", "unshuffle"} - used.get(self.architecture, set())
 
 
 _RRDB_HALO = 32
