@@ -18,26 +18,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
-import shutil
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.checkpoint import NAME_PATTERN, Header, file_sha256, load_generator, read_header
+from models.checkpoint import NAME_PATTERN, Header, load_generator
 from models.errors import GateRefused, InvalidCheckpoint, ModelNotFound, ModelProtected
-from models.files import write_atomically
 from models.promotion_record import PromotionRecord
+from models.version_files import VersionFiles
 
 NOTHING = ""
 """The label of what is promoted where nothing is."""
 
-_PUBLISHING = ".publishing."
-_PUBLISHED_WITHIN_S = 3600.0
 MAX_VERSION = 999_999
 VERSION_PATTERN = f"[0-9]{{1,{len(str(MAX_VERSION))}}}"
 
@@ -98,8 +92,7 @@ class Registry:
 
     def __init__(self, home: Path, shipped: Path = Path(__file__).parent / "weights") -> None:
         self._folder = home / "models"
-        self._shipped = shipped
-        self._facts: dict[Path, tuple[tuple[int, int], Header, str]] = {}
+        self._files = VersionFiles(self._folder, shipped)
         self._last_promoted: dict[str, int] = {}
         for name in sorted(self.shipped_names()):
             if any((self._folder / name).glob("1.*")):  # deleted or not
@@ -107,22 +100,22 @@ class Registry:
 
     def list(self) -> list[ModelVersion]:
         """Return every version, by name and number; damaged files are logged and left out."""
-        return [version for name in sorted(self._names()) for version in self._versions(name)]
+        return [version for name in sorted(self._files.names()) for version in self._versions(name)]
 
     def versions(self, name: str) -> Sequence[ModelVersion]:
         """Return the versions of `name` as `list` does; raises ModelNotFound if there are none."""
-        self._known_files(name)
+        self._files.of(name)
         return self._versions(name)
 
     def owner(self, name: str) -> str | None:
         """Return whose `name` is, as every version's `owner`; raises ModelNotFound."""
-        self._known_files(name)
+        self._files.of(name)
         return self._owner(name)
 
     def promotions(self) -> dict[str, int]:
         """Return the promoted version's number of every name that has one; reads no model file."""
         found: dict[str, int] = {}
-        for name in sorted(self._names()):
+        for name in sorted(self._files.names()):
             try:
                 version = self._promoted(name)
             except PermissionError as error:  # what was known of it is as good
@@ -136,7 +129,7 @@ class Registry:
     def resolve(self, reference: str) -> ModelVersion:
         """Return "name" (its promoted version) or "name@version"; raises ModelNotFound."""
         name, _, number = reference.partition("@")
-        files = self._known_files(name)
+        files = self._files.of(name)
         if "@" in reference and not re.fullmatch(VERSION_PATTERN, number):
             raise ModelNotFound(f"{reference[:100]!r} is not name@version")
         serving = self._promoted(name)
@@ -146,12 +139,12 @@ class Registry:
         if version not in files:
             raise ModelNotFound(f"{name!r} has no version {version}; there are: {sorted(files)}")
         path = files[version]
-        facts = self._facts_of(path)
+        facts = self._files.facts(path)
         return ModelVersion(name, version, path, *facts, version == serving, self._owner(name))
 
     def shipped_names(self) -> set[str]:
         """Return the names of the models that ship, whichever version of them is promoted."""
-        return {path.stem for path in self._shipped.glob("*.safetensors")}
+        return self._files.shipped_names()
 
     def publish(self, path: Path, name: str) -> ModelVersion:
         """Copy a checkpoint in as the next version of `name`, not yet promoted.
@@ -161,17 +154,7 @@ class Registry:
         """
         check_name(name)
         load_generator(path)
-        self._sweep()
-        folder = self._folder / name
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=_PUBLISHING) as copy:
-            with path.open("rb") as source:
-                shutil.copyfileobj(source, copy)
-            copy.flush()
-            os.fsync(copy.fileno())
-            os.fchmod(copy.fileno(), 0o644)
-            version = self._claim(name, Path(copy.name))
-        return self.resolve(f"{name}@{version}")
+        return self.resolve(f"{name}@{self._files.add(path, name)}")
 
     def check_gate(self, version: ModelVersion) -> None:
         """Raise GateRefused, with the figures, if the version's card holds a failed comparison."""
@@ -242,83 +225,39 @@ class Registry:
         with self._record(name).alone():
             found = self._deletable(name, version)
             try:
-                found.path.rename(found.path.with_suffix(".deleted"))
+                self._files.remove(found.path)
             except FileNotFoundError as error:
                 raise ModelNotFound(f"{found.label} was deleted meanwhile") from error
-            self._facts.pop(found.path, None)
-            write_atomically(found.path.with_suffix(".deleted"), lambda target: target.touch())
 
     def _deletable(self, name: str, version: int) -> ModelVersion:
         found = self.resolve(f"{name}@{version}")
-        if found.path.parent == self._shipped:
+        if self._files.ships(found.path):
             raise ModelProtected(f"{name}@{version} ships with Anamorph and stays")
         if found.promoted:
             raise ModelProtected(f"{name}@{version} is promoted; promote another one first")
         return found
 
     def _record(self, name: str) -> PromotionRecord:
-        self._known_files(name)  # a lock makes a folder, also for what there is not
+        self._files.of(name)  # a lock makes a folder, also for what there is not
         return PromotionRecord(self._folder / name)
-
-    def _names(self) -> set[str]:
-        return self.shipped_names() | {
-            path.parent.name for path in self._folder.glob("*/*.safetensors")
-        }
 
     def _versions(self, name: str) -> Sequence[ModelVersion]:
         found = []
         promoted, owner = self._promoted(name), self._owner(name)
-        for version, path in sorted(self._files(name).items()):
+        for version, path in sorted(self._files.found(name).items()):
             try:
-                facts = self._facts_of(path)
+                facts = self._files.facts(path)
             except InvalidCheckpoint as error:
                 log.warning("%s@%d is left out: %s", name, version, error)
             else:
                 found.append(ModelVersion(name, version, path, *facts, version == promoted, owner))
         return found
 
-    def _known(self) -> str:
-        return ", ".join(sorted(self._names())) or "none"
-
-    def _files(self, name: str) -> dict[int, Path]:
-        if not re.fullmatch(NAME_PATTERN, name):  # also keeps "../" out of paths
-            return {}
-        folder = self._folder / name
-        files = _numbered(folder, ".safetensors")
-        shipped = self._shipped / f"{name}.safetensors"
-        if shipped.exists() and not (folder / "1.deleted").exists():
-            files.setdefault(1, shipped)  # a published version is never another one
-        return files
-
-    def _known_files(self, name: str) -> dict[int, Path]:
-        files = self._files(name)
-        if not files:
-            raise ModelNotFound(f"there is no model {name!r}; there are: {self._known()}")
-        return files
-
-    def _sweep(self) -> None:
-        """Remove what killed processes left of publishing; copies being written are younger."""
-        for copy in self._folder.glob(f"*/{_PUBLISHING}*"):
-            with contextlib.suppress(FileNotFoundError):  # it has just been published
-                if time.time() - copy.stat().st_mtime > _PUBLISHED_WITHIN_S:
-                    copy.unlink()
-
-    def _claim(self, name: str, copy: Path) -> int:
-        """Give the copied file the next free number; a link never replaces another's file."""
-        folder = self._folder / name
-        while True:
-            version = max([0, *self._files(name), *_numbered(folder, ".deleted")]) + 1
-            try:
-                (folder / f"{version}.safetensors").hardlink_to(copy)
-            except FileExistsError:
-                continue
-            return version
-
     def _history(self, name: str) -> tuple[int, ...]:
         """Promotions that still have a file, oldest first."""
-        files = self._files(name)
+        files = self._files.found(name)
         versions = PromotionRecord(self._folder / name).read()
-        if self._shipped / f"{name}.safetensors" in files.values() and 1 not in versions:
+        if 1 in files and self._files.ships(files[1]) and 1 not in versions:
             versions.insert(0, 1)
         return tuple(version for version in versions if version in files)
 
@@ -328,25 +267,9 @@ class Registry:
 
     def _owner(self, name: str) -> str | None:
         """Return the owner of the oldest version that can be read."""
-        for _, path in sorted(self._files(name).items()):
+        for _, path in sorted(self._files.found(name).items()):
             with contextlib.suppress(InvalidCheckpoint):
-                header, _ = self._facts_of(path)
+                header, _ = self._files.facts(path)
                 owner: str | None = header.card.get("lineage", {}).get("owner")
                 return owner
         return None
-
-    def _facts_of(self, path: Path) -> tuple[Header, str]:
-        try:
-            stat = path.stat()
-            state = (stat.st_mtime_ns, stat.st_size)
-            known = self._facts.get(path)
-            if known is None or known[0] != state:
-                known = self._facts[path] = state, read_header(path), file_sha256(path)
-        except OSError as error:
-            raise InvalidCheckpoint(f"{path.name} has gone: {error.strerror}") from error
-        return known[1:]
-
-
-def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
-    """Return the files that are called by a number, by it."""
-    return {int(path.stem): path for path in folder.glob(f"*{suffix}") if path.stem.isdecimal()}
