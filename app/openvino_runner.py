@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,7 +19,7 @@ from app.compiled_cache import CompiledCache
 from app.frozen import Drift, FrozenStatistics
 from models.openvino_core import new_core, openvino
 
-_KEPT_BYTES = 64 * 2**20  # of the answers; a larger one's buffers are handed back at once
+_KEPT_BYTES = 2**20  # of what a pass takes and gives; a smaller one needs few buffers
 
 _TRACING = threading.Lock()  # the tracer's caches are the process's
 
@@ -67,6 +68,30 @@ class Compiler:
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "NUM_STREAMS": 1,
         }
+
+
+class _Buffers:
+    """Lets only one network of the process keep its buffers, which OpenVINO else keeps for ever.
+
+    They are hundreds of megabytes for a large picture, and new ones cost up to a tenth of a pass.
+    """
+
+    def __init__(self) -> None:
+        self._alone = threading.Lock()
+        self._full: Callable[[], Any] = lambda: None  # a weak reference to who keeps some
+
+    def run(self, compiled: Any, arrays: list[Any]) -> Any:
+        with self._alone:
+            other = self._full()
+            if other is not None and other is not compiled:
+                other.release_memory()
+            answer = compiled(arrays, share_inputs=True)[0]
+            if max(answer.nbytes, *(x.nbytes for x in arrays)) > _KEPT_BYTES:
+                self._full = weakref.ref(compiled)
+            return answer
+
+
+_BUFFERS = _Buffers()  # the process's, as its memory is
 
 
 class OpenVINORunner:
@@ -120,10 +145,7 @@ class OpenVINORunner:
 
     def _call(self, compiled: Any, *inputs: Tensor) -> Tensor:
         arrays = [x.contiguous().numpy() for x in inputs]
-        answer = torch.from_numpy(compiled(arrays, share_inputs=True)[0])
-        if answer.nbytes > _KEPT_BYTES:
-            compiled.release_memory()
-        return answer
+        return torch.from_numpy(_BUFFERS.run(compiled, arrays))
 
 
 def convert(module: nn.Module, example: tuple[Tensor, ...]) -> Any:

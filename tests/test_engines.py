@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from torch import Tensor, nn
@@ -133,6 +134,18 @@ def test_a_batch_of_n_equals_n_singles(name: str) -> None:
     for engine, psnr_db in ((float32_engine(generator), 90), (build_engine(generator, CPU), 45)):
         singles = torch.cat([engine(one) for one in batch.split(1)])
         assert engines._psnr_db(engine(batch), singles) > psnr_db
+
+
+def test_one_network_keeps_its_buffers() -> None:
+    """Large pictures for one network after the other need the memory of one pass, not of each."""
+    process = psutil.Process()
+    wide = loaded("style", {"base_channels": 32, "blocks": 1})
+    networks = [float32_engine(wide) for _ in range(3)]
+    picture, used = torch.zeros(1, 3, 768, 768), [process.memory_info().rss]
+    for engine in networks:
+        engine(picture)
+        used.append(process.memory_info().rss)
+    assert used[-1] - used[1] < (used[1] - used[0]) / 2
 
 
 @pytest.mark.usefixtures("without_openvino")
