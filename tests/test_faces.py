@@ -177,7 +177,9 @@ def test_tiny_pictures_are_enlarged(detector: Detector, hopper: Pixels) -> None:
     assert sure(detector(resized(hopper[80:370, 130:400], 38, 35)))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (1, 400), (700, 3), (64, 64), (300, 400)])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 400), (2000, 1), (15, 16000), (700, 3), (64, 64), (300, 400)]
+)
 def test_pictures_without_faces_have_none(detector: Detector, size: tuple[int, int]) -> None:
     """Noise and flat colours of any size have no sure face, and break nothing."""
     noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)

@@ -78,7 +78,8 @@ class Look:
     def take(self, rgb: Pixels) -> Pixels:
         """Return what is seen of a whole picture uint8 (H, W, 3)."""
         part = rgb[self.top : self.bottom, self.left : self.right]
-        return np.ascontiguousarray(np.rot90(images.resize(part, *self._size), self.turns))
+        # A copy: NumPy calls a side of one pixel contiguous whatever its stride, torch does not.
+        return np.rot90(images.resize(part, *self._size), self.turns).copy()
 
     def place(self, face: Face) -> Face:
         """Turn a face in pixels of what is seen into one in pixels of the picture."""
