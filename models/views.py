@@ -19,6 +19,7 @@ CHROMA_PX = 256
 
 _LUMA = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
 _STRIP_ROWS = 64
+_LONGEST = 4  # sides of the square, whose shape is then 16 to 1
 _WINDOW_PX, _FLAT = 5, 1e-5  # the guided filter's window; variance that tells nothing
 
 
@@ -89,7 +90,12 @@ class SmallView:
         self._side_px = side_px
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        factor = min(1.0, self._side_px / math.sqrt(height * width))
+        # Networks pad a short side, so the area alone would not bound what a thin picture costs.
+        factor = min(
+            1.0,
+            self._side_px / math.sqrt(height * width),
+            _LONGEST * self._side_px / max(height, width),
+        )
         return max(1, round(height * factor)), max(1, round(width * factor))
 
     def look(self, rgb: Pixels) -> Pixels:
