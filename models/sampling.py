@@ -6,6 +6,7 @@ sees exactly the batches an uninterrupted one would have seen from there.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import torch
@@ -65,4 +66,13 @@ def batches(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_ignore_sigterm,
     )
+
+
+def _ignore_sigterm(_worker: int) -> None:
+    """Leave it to the training to end its workers, after its state is saved.
+
+    torchrun and service managers signal the whole group, and a worker that dies is an error.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -105,6 +107,24 @@ def test_signals(recipe: Path, tmp_path: Path, number: signal.Signals):
     thread.join()
     assert done.exit_code == 130
     assert 1 <= load_state(tmp_path / "run" / "state.safetensors")["step"] < 100_000
+
+
+def test_a_signal_to_the_whole_group(recipe: Path, tmp_path: Path):
+    """SIGTERM to all processes, as torchrun sends it, saves the state too, and leaves no loader."""
+    words = ["train", recipe, "--data", tmp_path / "data", "--out", tmp_path / "run"]
+    words += ["--set", "training.steps=100000", "--set", "training.workers=1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", *words, "--device", "cpu"], start_new_session=True
+    )
+    losses = tmp_path / "run" / "losses.jsonl"
+    while not losses.exists() or not losses.read_text():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 130
+    assert load_state(tmp_path / "run" / "state.safetensors")["step"] >= 1
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 def test_errors_are_sentences(recipe: Path, tmp_path: Path):
