@@ -8,6 +8,8 @@ import re
 
 from models.layout_plan import Plan, State, side
 
+_LAST_RISE = 9  # of a scale of 8; a number in a key is not to decide how much is allocated
+
 
 def srgan(state: State, _per_image: bool) -> Plan:
     """leftthomas/SRGAN's."""
@@ -59,7 +61,7 @@ def esrgan_old(state: State, _per_image: bool) -> Plan:
     """ESRGAN's first layout, one numbered sequence, whose end depends on the scale."""
     conv = "model.1.sub.{}.RDB{}.conv{}.0"
     last = max(int(found[1]) for key in state if (found := re.match(r"model\.(\d+)\.", key)))
-    up = tuple(f"model.{index}" for index in range(3, last - 2, 3))
+    up = tuple(f"model.{index}" for index in range(3, min(last - 2, _LAST_RISE + 1), 3))
     fuse = f"model.1.sub.{_rrdb_blocks(state, conv)}"
     return _rrdb(state, conv, up, ("model.0", fuse, f"model.{last - 2}", f"model.{last}"))
 

@@ -95,6 +95,14 @@ def test_upscalers_are_read(case: str, tmp_path: Path) -> None:
     torch.testing.assert_close(answer, expected, atol=1e-4 * spread, rtol=0)
 
 
+def test_a_number_in_a_key_allocates_nothing(tmp_path: Path) -> None:
+    """A small file that numbers its layers by thousands of millions is refused at once."""
+    state = ESRGAN(**_SMALL).state_dict() | {"model.3000000000.weight": torch.zeros(1)}
+    torch.save(state, tmp_path / "upscaler.pth")
+    with pytest.raises(UnknownLayout, match="scale"):
+        import_foreign(tmp_path / "upscaler.pth")
+
+
 VARIANTS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "grey": (lambda: ESRGAN(in_nc=1, out_nc=1, **_SMALL), r"model\.0\.weight"),
     "ESRGAN+": (lambda: ESRGAN(plus=True, **_SMALL), r"model\.1\.sub\.0\.RDB1\.conv1x1\.weight"),
