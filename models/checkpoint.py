@@ -122,10 +122,16 @@ def has_header(path: Path) -> bool:
 def amend_card(path: Path, facts: Mapping[str, Any], name: str | None = None) -> None:
     """Replace facts of a file's card, such as "metrics", and its name; its weights stay.
 
+    The recipe in the card gets the new name too, which tells the directions of a CycleGAN apart.
     Raises InvalidCheckpoint as `load_generator` does, and for facts that no card may hold.
     """
     header, state = _read(path)
-    changes = {"card": header.card | dict(facts), "name": name or header.name}
+    card = header.card | dict(facts)
+    if name and (recipe := card.get("recipe")):
+        names = {header.name: name, name: header.name}  # swapped, so that each stays one model's
+        models = {key: names.get(model, model) for key, model in recipe.get("models", {}).items()}
+        card["recipe"] = recipe | {"models": models}
+    changes = {"card": card, "name": name or header.name}
     try:
         amended = Header.model_validate(header.model_dump() | changes)
     except ValidationError as error:

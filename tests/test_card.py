@@ -35,6 +35,17 @@ def test_recording_figures_leaves_the_weights_alone(tmp_path):
     assert read_header(path).card == {"steps": 3, "metrics": [_TABLE]}
 
 
+def test_a_new_name_keeps_the_direction(tmp_path):
+    """Renamed, a model is still what its recipe made it, and its partner another one."""
+    path = tmp_path / "small.safetensors"
+    _write(path)
+    amend_card(path, {"recipe": {"models": {"AtoB": "other", "BtoA": "small"}}})
+    amend_card(path, {}, "mine")
+    assert read_header(path).card["recipe"]["models"] == {"AtoB": "other", "BtoA": "mine"}
+    amend_card(path, {}, "other")
+    assert read_header(path).card["recipe"]["models"] == {"AtoB": "mine", "BtoA": "other"}
+
+
 @pytest.mark.parametrize(
     ("facts", "name"), [({"gate": {"passed": "perhaps"}}, None), ({}, "Not a name")]
 )
