@@ -75,6 +75,20 @@ def test_reduced_pictures_are_those_of_their_names(tmp_path: Path):
     assert len(upscale_test_pictures(tmp_path, ".", 2, limit=2)[0]) == 2
 
 
+@pytest.mark.parametrize(("side_px", "fits"), [(8, True), (9, True), (10, False), (7, False)])
+def test_originals_are_cropped_to_what_was_reduced(tmp_path: Path, side_px: int, fits: bool):
+    """What of an original is less than a pixel of the reduced picture goes; more is refused."""
+    for folder, px in (("HR", side_px), ("LRbicx2", 4)):
+        (tmp_path / folder).mkdir()
+        picture = images.Picture(np.zeros((px, px, 3), np.uint8), None, "png")
+        (tmp_path / folder / "one.png").write_bytes(images.encode(picture, "png"))
+    if fits:
+        assert upscale_test_pictures(tmp_path, ".", 2)[1][0].shape == (8, 8, 3)
+    else:
+        with pytest.raises(InvalidDataset, match=r"one\.png"):
+            upscale_test_pictures(tmp_path, ".", 2)
+
+
 def model_file(folder: Path, stage: str, tests: Any = None, **changes: Any) -> Path:
     """Write an untrained model with the card that the training of a changed recipe writes."""
     recipe = tiny_recipe(stage).model_copy(update=changes)

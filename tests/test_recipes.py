@@ -37,6 +37,16 @@ def test_models_that_ship_were_made_by_their_recipes(name: str):
     assert ran in known
 
 
+@pytest.mark.parametrize(("trained", "tested"), [(("b",), ()), ((), ("tb",))])
+def test_a_test_of_pairs_is_laid_out_as_the_training(trained: tuple, tested: tuple):
+    """Targets in a folder of their own in only one of the two are refused, not cut in halves."""
+    recipe = tiny_recipe("pix2pix")
+    data = recipe.data.model_copy(update={"targets": trained})
+    card = {"evaluation": {"test": "t", "targets": tested}}
+    with pytest.raises(InvalidRecipe, match="targets"):
+        check_evaluation(recipe.model_copy(update={"data": data, "card": card}))
+
+
 def table(stage: str = "pix2pix") -> dict[str, Any]:
     """A valid recipe as a table."""
     return tiny_recipe(stage).model_dump(exclude_defaults=True)

@@ -13,7 +13,7 @@ from torchvision.transforms.functional import center_crop
 from models import images
 from models.checkpoint import LoadedGenerator
 from models.data import PairedSamples, equally_named
-from models.errors import InvalidRecipe
+from models.errors import InvalidDataset, InvalidRecipe
 from models.evaluation.protocols import Pair
 from models.families.style.gatys import Start
 from models.family import Config
@@ -121,6 +121,8 @@ def check_evaluation(recipe: Recipe) -> None:
     if not table:
         return
     kind = recipe.data.kind
+    if isinstance(recipe.data, PairedData):
+        _check_halves(recipe.data, parse_test(PairedTest, table))
     if unknown := sorted(table.keys() - recipe.models.keys()) if kind == "unpaired" else ():
         raise InvalidRecipe(f"[card.evaluation] {', '.join(unknown)}: there is no such generator")
     for part in table.values() if kind == "unpaired" else [table]:
@@ -134,15 +136,15 @@ def upscale_test_pictures(
 
     Those of one name belong together, whether or not the reduced one's ends in x4 for a scale of 4.
     A folder that has no folder HR holds photos, which are cropped to a multiple of `scale`, or to
-    their middle, and reduced here.
+    their middle, and reduced here. Raises InvalidDataset for two that do not belong together.
     """
     low, high = [], []
     if _has_reduced(root, folder):
         lows, highs = (Pictures(root, [f"{folder}/{name}"]) for name in (f"LRbicx{scale}", "HR"))
         pairs = equally_named(highs.paths, lows.paths, ending=f"x{scale}")
         for i, j in (pairs[index] for index in evenly_spaced(len(pairs), limit)):
-            high.append(rgb_of(highs[i]))
             low.append(rgb_of(lows[j]))
+            high.append(_enlarged_part(rgb_of(highs[i]), low[-1], scale, highs.paths[i].name))
         return low, high
     for picture in _tensors(root, folder, limit):
         sides = [min(side, middle_px or side) for side in picture.shape[1:]]
@@ -151,6 +153,14 @@ def upscale_test_pictures(
         high.append(rgb_of(cropped))
         low.append(rgb_of(reduced(cropped, scale)))
     return low, high
+
+
+def _enlarged_part(high: Pixels, low: Pixels, scale: int, name: str) -> Pixels:
+    """Cut off what of an original has no whole pixel in the reduced picture."""
+    height, width = (scale * side for side in low.shape[:2])
+    if not (0 <= high.shape[0] - height < scale and 0 <= high.shape[1] - width < scale):
+        raise InvalidDataset(f"{name} and its reduced picture are not {scale} to 1 in size")
+    return high[:height, :width]
 
 
 def _has_reduced(root: Path, folder: str) -> bool:
@@ -197,8 +207,17 @@ def held_out_pairs(
     data: PairedData, test: PairedTest, root: Path, limit: int | None
 ) -> Iterator[Pair]:
     """Return the pairs of a test, read as the training's `data` is."""
+    _check_halves(data, test)
     folders = {"train": (test.test,), "targets": test.targets}
     return pairs_of(data.model_copy(update=folders), root, limit)
+
+
+def _check_halves(data: PairedData, test: PairedTest) -> None:
+    """Raise InvalidRecipe where only one of the two has its targets in a folder of their own."""
+    if bool(data.targets) != bool(test.targets):
+        raise InvalidRecipe(
+            "[card.evaluation] targets: the test's pairs are laid out as the training's"
+        )
 
 
 def recipe_of(loaded: LoadedGenerator) -> Recipe:
@@ -210,6 +229,14 @@ def recipe_of(loaded: LoadedGenerator) -> Recipe:
 
 
 def direction_of(loaded: LoadedGenerator, recipe: Recipe) -> str:
-    """Return which of an unpaired recipe's two generators a model is, "AtoB" or "BtoA"."""
+    """Return which of an unpaired recipe's two generators a model is, "AtoB" or "BtoA".
+
+    Raises InvalidRecipe if it is neither, as a file that was only given another name.
+    """
     name = loaded.header.name
-    return next((key for key, model in recipe.models.items() if model == name), "AtoB")
+    for key, model in recipe.models.items():
+        if model == name:
+            return key
+    raise InvalidRecipe(
+        f"the recipe in the card of {name} makes {', '.join(recipe.models.values())}"
+    )
