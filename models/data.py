@@ -50,8 +50,8 @@ class PairedSamples(Samples):
 
     def __init__(self, data: PairedData, root: Path, seed: int) -> None:
         super().__init__(seed)
-        self._first = Pictures(root, data.train)
         self._second = Pictures(root, data.targets) if data.targets else None
+        self._first = Pictures(root, data.train, min_px=1 if self._second else 2)
         self._pairs = [(i, i) for i in range(len(self._first))]
         if self._second:
             self._pairs = equally_named(self._first.paths, self._second.paths)

@@ -67,6 +67,8 @@ def read_foreign(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError) as error:
         raise InvalidCheckpoint(f"{path.name} cannot be read: {error}") from error
     state = {key: value.detach() for key, value in _unwrap(content).items()}
+    if any(v.layout != torch.strided or v.device.type != "cpu" for v in state.values()):
+        raise InvalidCheckpoint(f"{path.name} holds tensors without plain values")
     # A view may claim any size over a few bytes; the weights of a file cannot outnumber its bytes.
     if sum(value.numel() for value in state.values()) > path.stat().st_size:
         raise InvalidCheckpoint(f"{path.name} claims more weights than it has bytes")

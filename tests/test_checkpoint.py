@@ -206,6 +206,14 @@ def test_a_damaged_archive(tmp_path: Path) -> None:
         import_foreign(path)
 
 
+@pytest.mark.parametrize("value", [torch.ones(2).to_sparse(), torch.ones(2, device="meta")])
+def test_tensors_without_plain_values(tmp_path: Path, value: Tensor) -> None:
+    """Sparse tensors and such without values are refused in words."""
+    torch.save({"conv_first.weight": value}, tmp_path / "odd.pth")
+    with pytest.raises(InvalidCheckpoint, match="plain"):
+        import_foreign(tmp_path / "odd.pth")
+
+
 def test_tensor_larger_than_its_file(tmp_path: Path) -> None:
     """A view that claims a terabyte over four bytes is refused before it is copied."""
     path = tmp_path / "huge.pth"

@@ -107,6 +107,13 @@ def test_too_small_for_the_crop(tmp_path: Path, data_root: Path):
     assert len(Pictures(data_root, ["warm"], min_px=40)) == 5
 
 
+def test_a_pair_of_one_pixel(tmp_path: Path):
+    """A picture that is too narrow to hold two is left out of the pairs."""
+    write(tmp_path / "pairs" / "thin.png", gradient(40, 1))
+    with pytest.raises(InvalidDataset, match="pairs"):
+        open_samples(PAIRS.model_copy(update={"train": ("pairs",)}), tmp_path, seed=0)
+
+
 @pytest.mark.parametrize("direction", ["AtoB", "BtoA"])
 def test_side_by_side_pairs(data_root: Path, direction: str):
     """The condition is the left half for AtoB and the right half for BtoA, cut and turned alike."""
