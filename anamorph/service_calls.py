@@ -61,5 +61,8 @@ def rollback(name: str) -> Call[Model]:
 
 
 def delete_version(name: str, version: int) -> Call[None]:
-    """Remove a version for good. Raises ModelProtected while it is promoted or serves."""
+    """Remove a version for good, and with the last one its name.
+
+    Raises ModelProtected while it is promoted or serves and there are others of its name.
+    """
     return Call("DELETE", f"/v1/models/{segment(name)}/versions/{segment(version)}", nothing)

@@ -104,15 +104,19 @@ class Catalog:
             return served
 
     async def delete(self, name: str, version: int) -> None:
-        """Delete a version from the registry.
+        """Delete a version from the registry; the last of its name also serves no longer.
 
-        Raises ModelProtected while it is promoted or serves here, beside what the registry raises.
+        Raises ModelProtected while it serves here and there are others, beside what the registry
+        raises.
         """
         async with self._switching:
             served = self._served.get(name)
-            if served and served.version.version == version:
-                raise ModelProtected(f"{served.label} serves; promote another one first")
+            serves = served is not None and served.version.version == version
+            if serves and len(await asyncio.to_thread(self._registry.versions, name)) > 1:
+                raise ModelProtected(f"{name}@{version} serves; promote another one first")
             await asyncio.to_thread(self._registry.delete, name, version)
+            if serves:
+                self._withdraw(name)
 
     async def _follow(self, name: str, task: Task | None) -> None:
         async with self._switching:

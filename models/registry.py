@@ -217,9 +217,11 @@ class Registry:
     def delete(self, name: str, version: int) -> None:
         """Remove a published version for good; its number is not used again.
 
+        With its last version a name goes too, whether or not that was promoted.
+
         Raises:
             ModelNotFound: there is no such version.
-            ModelProtected: it ships with the project, or is the promoted one.
+            ModelProtected: it ships with the project, or is the promoted one of several.
         """
         self._deletable(name, version)  # before the lock, which makes a folder
         with self._record(name).alone():
@@ -233,7 +235,7 @@ class Registry:
         found = self.resolve(f"{name}@{version}")
         if self._files.ships(found.path):
             raise ModelProtected(f"{name}@{version} ships with Anamorph and stays")
-        if found.promoted:
+        if found.promoted and len(self._files.of(name)) > 1:
             raise ModelProtected(f"{name}@{version} is promoted; promote another one first")
         return found
 

@@ -146,6 +146,18 @@ def test_delete(registry: Registry, source: Path) -> None:
     assert registry.publish(source, "wave").version == 3
 
 
+def test_with_its_last_version_a_name_goes(registry: Registry, source: Path) -> None:
+    """The only version of a name is deleted though it is promoted; the next has a new number."""
+    registry.publish(source, "mistake")
+    registry.promote("mistake", 1)
+    registry.delete("mistake", 1)
+    assert "mistake" not in registry.promotions()
+    with pytest.raises(ModelNotFound):
+        registry.resolve("mistake")
+    assert registry.publish(source, "mistake").version == 2
+    assert "mistake" not in registry.promotions()
+
+
 def test_a_version_deleted_meanwhile(registry: Registry, source: Path) -> None:
     """A version that is gone before it is promoted or deleted is not found; no other is named."""
     for _ in range(3):

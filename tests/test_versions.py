@@ -174,12 +174,21 @@ def test_mistaken_promotions(client: TestClient, body: dict[str, Any], status: i
 
 
 def test_delete(client: TestClient, registry: Registry) -> None:
-    """A version is deleted once, and not while it is promoted and serves."""
+    """A version is deleted once, and not while it serves and there are others."""
     refused = client.delete(f"{NIGHT}/versions/2")
     assert (refused.status_code, refused.json()["code"]) == (409, "model_protected")
     assert client.delete(f"{NIGHT}/versions/1").status_code == 204
     assert client.delete(f"{NIGHT}/versions/1").status_code == 404
     assert [version.version for version in registry.list()] == [2]
+
+
+def test_a_name_is_given_up(client: TestClient, registry: Registry) -> None:
+    """With its last version a name is served no longer, without a restart."""
+    for version in (1, 2):
+        assert client.delete(f"{NIGHT}/versions/{version}").status_code == 204
+    assert client.get(NIGHT).status_code == 404
+    assert "starry-night" not in registry.promotions()
+    assert client.get("/readyz").json()["failed"] == {}
 
 
 def test_a_version_that_fails_never_serves(

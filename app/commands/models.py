@@ -149,7 +149,10 @@ def rollback(name: _Name) -> None:
 
 @app.command()
 def delete(name: _Name, version: _Version) -> None:
-    """Remove a version for good; refused while it is promoted, or if it ships."""
+    """Remove a version for good, and with the last one its name.
+
+    Refused if it ships, or while it is promoted and there are others of its name.
+    """
     from app.installation import open_registry
 
     with errors_as_text():

@@ -112,7 +112,10 @@ async def delete_version(
     service: ServiceDep,
     caller: Train,
 ) -> None:
-    """Remove a version for good; refused while it is promoted or serves, or if it ships."""
+    """Remove a version for good, and with the last one its name.
+
+    Refused if it ships, or while it is promoted or serves and there are others of its name.
+    """
     await _check_own(service, name, caller)
     await service.catalog.delete(name, version)
 
