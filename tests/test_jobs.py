@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from app.cli import app
 from app.main import create_app
+from app.retraining.job_database import database_url
 from app.retraining.job_folder import JobFolder
 from app.retraining.jobs import Jobs
 from models.registry import Registry
@@ -287,15 +291,24 @@ def test_a_job_is_put_back_by_its_own_worker(
     home: Path, client: TestClient, body: dict[str, Any]
 ) -> None:
     """A worker that lost a job to another one leaves it running there."""
-    jobs = Jobs(training_settings(home))
     job_id = submit(client, body)["id"]
-    with sqlite3.connect(home / "jobs.sqlite") as database:
+    with closing(sqlite3.connect(home / "jobs.sqlite")) as database, database:
         change = "UPDATE workflow_status SET status = 'PENDING', executor_id = 'a'"
         database.execute(f"{change} WHERE workflow_uuid = ?", (job_id,))
-    jobs.put_back(job_id, "b")
-    assert (jobs.get(job_id).state, jobs.owner(job_id)) == ("running", "a")
-    jobs.put_back(job_id, "a")
-    assert jobs.get(job_id).state == "queued"
+    with closing(Jobs(training_settings(home))) as jobs:
+        jobs.put_back(job_id, "b")
+        assert (jobs.get(job_id).state, jobs.owner(job_id)) == ("running", "a")
+        jobs.put_back(job_id, "a")
+        assert jobs.get(job_id).state == "queued"
+
+
+def test_an_old_sqlite_tells_the_time(home: Path) -> None:
+    """What DBOS writes as the time from Python 3.12 on is there, also in SQLite before 3.42."""
+    engine = sqlalchemy.create_engine(database_url(training_settings(home)))
+    with engine.connect() as connection:
+        told = connection.scalar(sqlalchemy.text("SELECT unixepoch('subsec')"))
+    engine.dispose()
+    assert told == pytest.approx(time.time(), abs=60)
 
 
 def test_jobs_leave_the_registry_alone(home: Path) -> None:

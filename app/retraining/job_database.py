@@ -8,13 +8,16 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy.exc
 from dbos import DBOS, DBOSClient, Serializer
-from sqlalchemy.engine import make_url
+from sqlalchemy import event
+from sqlalchemy.engine import Engine, make_url
 
 from app.error_codes import INTERNAL
 from app.errors import JobsUnavailable, StorageFull
@@ -34,6 +37,18 @@ _NO_DATABASE = (
 _PATIENCE = {"connect_timeout": "5", "tcp_user_timeout": "10000"}  # s, ms
 
 log = logging.getLogger(__name__)
+
+
+def _teach_subseconds(connection: object, _: object) -> None:
+    """Give an SQLite before 3.42, such as Debian 12's, what DBOS asks of it from Python 3.12 on.
+
+    Its columns have unixepoch('subsec') as their default, which is NULL or an error there.
+    """
+    if isinstance(connection, sqlite3.Connection):
+        connection.create_function("unixepoch", 1, lambda _unit: time.time())
+
+
+_TO_TEACH = "connect", _teach_subseconds
 
 
 class JsonSerializer(Serializer):
@@ -100,11 +115,13 @@ class JobDatabase:
 
 
 def database_url(settings: Settings) -> str:
-    """Return the URL of the database of jobs, whose folder is made."""
+    """Return the URL of the database of jobs, whose folder is made; an old SQLite is made ready."""
     if settings.database_url:
         url = make_url(settings.database_url)
         if url.get_backend_name() == "postgresql":
             url = url.set(query={**_PATIENCE, **url.query})
         return url.render_as_string(hide_password=False)
     settings.home.mkdir(parents=True, exist_ok=True)
+    if sqlite3.sqlite_version_info < (3, 42) and not event.contains(Engine, *_TO_TEACH):
+        event.listen(Engine, *_TO_TEACH)
     return f"sqlite:///{settings.home.resolve() / 'jobs.sqlite'}"
